@@ -1,0 +1,1 @@
+"""BM25 and dense retrieval on the same axes."""

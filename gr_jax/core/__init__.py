@@ -1,0 +1,1 @@
+"""What every stage shares: records, artefacts, seeds, errors. No JAX."""

@@ -1,0 +1,1 @@
+"""Collections, vocabulary, SeqIO tasks and array shards."""

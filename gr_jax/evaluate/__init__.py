@@ -1,0 +1,1 @@
+"""Metrics, contrastive metrics, run files and tests. No JAX."""

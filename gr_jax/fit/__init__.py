@@ -1,0 +1,1 @@
+"""Scaling laws, their uncertainty and the planner. No JAX outside solve."""

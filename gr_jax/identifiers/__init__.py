@@ -1,0 +1,1 @@
+"""Identifiers of documents and the host side of constraint indexes."""

@@ -1,0 +1,1 @@
+"""Likelihood of identifiers; evidence of documents."""

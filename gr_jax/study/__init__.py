@@ -1,0 +1,1 @@
+"""Grids of runs: expand, run what is missing, resume."""

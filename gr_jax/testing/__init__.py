@@ -1,0 +1,1 @@
+"""Toy collections and brute-force oracles."""

@@ -1,0 +1,1 @@
+"""Loss, optimizer, one jitted step, a thin loop, checkpoints."""

@@ -1,0 +1,1 @@
+"""SeqIO tasks, registered by one parametric call."""

@@ -1,0 +1,28 @@
+"""Eight simulated devices, strict broadcasting, and the shared collections."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("GR_JAX_DATA"):
+        return
+    skip = pytest.mark.skip(reason="GR_JAX_DATA is not set: no shared collections")
+    for item in items:
+        if item.get_closest_marker("data"):
+            item.add_marker(skip)
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of shared collections (squad/, squad-1k/, cranfield/, scaling/)."""
+    return Path(os.environ["GR_JAX_DATA"])

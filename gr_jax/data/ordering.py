@@ -1,0 +1,53 @@
+"""The order of training examples, as a function of (seed, epoch) and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Int64, UInt64
+
+from gr_jax.core import randomness
+
+
+def _mixed(values: UInt64[np.ndarray, " E"]) -> UInt64[np.ndarray, " E"]:
+    """SplitMix64's finaliser: a bijection of 64-bit words that scatters them."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def order(examples: int, *, seed: int, epoch: int) -> Int64[np.ndarray, " E"]:
+    """The permutation of an epoch, by integer arithmetic alone.
+
+    NumPy may change how its generators shuffle; this stays.
+    """
+    key = np.uint64(randomness.seed_of(seed, "order", epoch, "low"))
+    high = np.uint64(randomness.seed_of(seed, "order", epoch, "high"))
+    counter = np.arange(examples, dtype=np.uint64)
+    words = _mixed(_mixed(counter ^ (key << np.uint64(32))) ^ high)
+    return np.argsort(words, kind="stable")
+
+
+class Sequence:
+    """Rows of any stretch of the endless sequence of epochs; keeps two permutations."""
+
+    def __init__(self, examples: int, seed: int):
+        self._examples = examples
+        self._seed = seed
+        self._kept: dict[int, Int64[np.ndarray, " E"]] = {}
+
+    def _epoch(self, epoch: int) -> Int64[np.ndarray, " E"]:
+        if epoch not in self._kept:
+            if len(self._kept) > 1:
+                self._kept.pop(min(self._kept))
+            self._kept[epoch] = order(self._examples, seed=self._seed, epoch=epoch)
+        return self._kept[epoch]
+
+    def rows(self, start: int, stop: int) -> Int64[np.ndarray, " B"]:
+        """The rows at places start…stop-1."""
+        parts: list[np.ndarray] = []
+        while start < stop:
+            epoch, offset = divmod(start, self._examples)
+            part = self._epoch(epoch)[offset : offset + stop - start]
+            parts.append(part)
+            start += len(part)
+        return np.concatenate(parts)

@@ -165,7 +165,7 @@ _FACTS = (
 def from_rows(
     kind: str,
     document_ids: Sequence[str],
-    rows: Iterable[Sequence[int]],
+    rows: Iterable[Sequence[int] | np.ndarray],
     row_documents: Sequence[int] | None = None,
     *,
     vocabulary_size: int,

@@ -1,1 +1,1 @@
-"""Scaling laws, their uncertainty and the planner. No JAX outside solve."""
+"""Scaling laws, their uncertainty, their judgement and the planner. No JAX."""

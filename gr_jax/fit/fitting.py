@@ -1,0 +1,259 @@
+"""One call from points to a fit with intervals, judgement and everything to plot it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+
+from gr_jax.fit import bootstrap, fits, judgement, profile
+from gr_jax.fit import objective as objective_module
+from gr_jax.fit import optimum as optimum_module
+from gr_jax.fit import points as points_module
+from gr_jax.fit.laws import law, registry
+
+Array = law.Array
+Fit = fits.Fit
+Optimum = optimum_module.Optimum
+Points = points_module.Points
+Uncertainty = Literal["auto", "pairs", "wild", "parametric-t", "profile"]
+
+# Below this many configurations a pairs resample often holds too few distinct points.
+PAIRS_FROM = 13
+_STORED_DRAWS = 200
+_CURVE_POINTS = 60
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a fit is made.
+
+    Attributes:
+      objective: What is minimised; None chooses by `optimum.automatic`.
+      uncertainty: How intervals are made; ``auto`` is `profile` (coefficients that are
+        not coordinates, and bands: ``parametric-t``) below 13 configurations and
+        ``pairs`` from there.
+      resamples: Resampled fits for intervals and bands.
+      seed: Of every stream.
+      extrapolate: The curve reaches this many times beyond the largest x.
+      null: Value of the metric for a model that knows nothing.
+      is_trend_required: Refuse when a constant explains the points as well.
+      form: Answers to the survey checklist that only the caller knows.
+    """
+
+    objective: objective_module.Objective | None = None
+    uncertainty: Uncertainty = "auto"
+    resamples: int = 1000
+    seed: int = 0
+    extrapolate: float = 10.0
+    null: float | None = None
+    is_trend_required: bool = True
+    form: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def run(
+    points: Points,
+    law_name: str,
+    *,
+    name: str = "",
+    settings: Settings | None = None,
+    group: dict[str, Any] | None = None,
+) -> Fit:
+    """Fits a law, or says why not.
+
+    Args:
+      points: Configurations with their values; repeats are averaged first.
+      law_name: Name in the registry.
+      name: What the fit is called in tables.
+      settings: How; the defaults serve most cases.
+      group: What the runs share, stored as it is.
+
+    Returns:
+      A fit whose ``status`` is ``fitted``, or ``refused`` with a reason.
+
+    Example:
+      >>> x = np.geomspace(1e5, 1e8, 8)
+      >>> points = points_module.make(x[:, None], 2.0 + (1e4 / x) ** 0.5)
+      >>> run(points, "single-power").params["alpha"]["value"].__round__(6)
+      0.5
+    """
+    settings = settings or Settings()
+    family = registry.get(law_name)
+    points = points_module.merge_repeats(points)
+    blank = Fit(
+        name=name or f"{points.metric} by {','.join(points.axes)}",
+        law=family.name,
+        formula=family.formula,
+        x=",".join(points.axes),
+        y=points.metric,
+        status="refused",
+        points=_point_rows(points),
+        group=dict(group or {}),
+        form=dict(settings.form),
+    )
+    finding = judgement.refusal(family, points, null=settings.null)
+    if finding is not None:
+        return _refused(blank, finding)
+    chosen = settings.objective or optimum_module.automatic(family, points)
+    found = optimum_module.find(family, points, chosen)
+    finding = judgement.trend(found) if settings.is_trend_required else None
+    if finding is not None:
+        return _refused(blank, finding)
+    return _fitted(blank, found, settings)
+
+
+def _refused(blank: Fit, finding: judgement.Finding) -> Fit:
+    return dataclasses.replace(blank, reason=f"{finding.code}: {finding.message}")
+
+
+def _fitted(blank: Fit, found: Optimum, settings: Settings) -> Fit:
+    how = settings.uncertainty
+    if how == "auto":
+        how = "profile" if found.points.distinct() < PAIRS_FROM else "pairs"
+    spans = profile.intervals(found) if how == "profile" else None
+    draws_BP = _draws(found, how, settings)
+    remarks = judgement.warnings(found, spans)
+    certificate = dataclasses.asdict(found.certificate)
+    thin = slice(None, None, max(1, draws_BP.shape[0] // _STORED_DRAWS))
+    return dataclasses.replace(
+        blank,
+        status="fitted",
+        warnings=[dataclasses.asdict(remark) for remark in remarks],
+        params=coefficients(found, draws_BP, how, spans),
+        curve=curve(found, draws_BP, settings),
+        residuals=found.residual_R.tolist(),
+        objective={
+            "words": found.objective.describe(),
+            "value": found.total,
+            **dataclasses.asdict(found.objective),
+        },
+        method=_method(how, found, settings),
+        certificate={**certificate, "share": found.certificate.share},
+        quality={
+            "sigma": found.sigma,
+            "n": found.points.distinct(),
+            "runs": int(found.points.runs_R.sum()),
+            "parameters": found.theta_P.size,
+            "dof": found.dof,
+            "r2": judgement.r_squared(found),
+            "aicc": judgement.aicc(found),
+        },
+        solver={
+            "coordinates": list(found.family.coordinates),
+            "theta": found.theta_P.tolist(),
+            "centre": found.setting.centre_A.tolist(),
+            "draws": draws_BP[thin].tolist(),
+        },
+    )
+
+
+def _draws(found: Optimum, how: Uncertainty, settings: Settings) -> Array:
+    resamples, seed = settings.resamples, settings.seed
+    if how == "pairs":
+        return bootstrap.pairs(found, resamples=resamples, seed=seed)
+    if how == "wild":
+        return bootstrap.wild(found, resamples=resamples, seed=seed)
+    return bootstrap.parametric(found, resamples=resamples, seed=seed)
+
+
+def _method(how: Uncertainty, found: Optimum, settings: Settings) -> str:
+    count = found.points.distinct()
+    words = {
+        "pairs": f"{settings.resamples} resamples of the {count} configurations",
+        "wild": f"{settings.resamples} wild resamples, signs drawn by configuration",
+        "parametric-t": f"{settings.resamples} simulated data sets, spread by "
+        f"Student's t with {found.dof} degrees of freedom",
+        "profile": f"profile with F threshold ({found.dof} degrees of freedom); bands "
+        f"and derived coefficients: {settings.resamples} simulated data sets, spread "
+        "by Student's t",
+    }[how]
+    if settings.uncertainty == "auto":
+        side = "fewer than" if count < PAIRS_FROM else "at least"
+        words += f"; chosen because there are {side} {PAIRS_FROM} configurations"
+    return words
+
+
+def coefficients(
+    found: Optimum,
+    draws_BP: Array,
+    how: str,
+    spans: list[profile.Interval] | None,
+) -> dict[str, dict[str, Any]]:
+    """Published coefficients with 95% intervals and how each was made."""
+    best = found.coefficients()
+    spread = found.coefficients(draws_BP)
+    rows: dict[str, dict[str, Any]] = {}
+    for name, value_1 in best.items():
+        value = float(value_1[0])
+        place = None if spans is None else _coordinate(found, name)
+        if spans is not None and place is not None:
+            span = spans[place]
+            ends = np.repeat(found.theta_P[None], 2, axis=0)
+            ends[:, place] = [span.low, span.high]
+            low, high = sorted(found.coefficients(ends)[name].tolist())
+            method = "profile"
+        else:
+            finite_B = spread[name][np.isfinite(spread[name])]
+            low, high = np.percentile(finite_B, [2.5, 97.5]).tolist()
+            method = "parametric-t" if how == "profile" else how
+        rows[name] = {"value": value, "low": low, "high": high, "method": method}
+    return rows
+
+
+def _coordinate(found: Optimum, name: str) -> int | None:
+    """The coordinate that alone decides a coefficient, found by moving each."""
+    moved = found.theta_P + 0.01 * np.eye(found.theta_P.size)
+    value_P = found.coefficients(moved)[name]
+    changed = np.flatnonzero(value_P != found.coefficients()[name][0])
+    return int(changed[0]) if changed.size == 1 else None
+
+
+def curve(found: Optimum, draws_BP: Array, settings: Settings) -> dict[str, Any]:
+    """The curve with its bands; for two axes, a curve for each value of the second."""
+    log_x_RA = found.setting.log_x_RA
+    low, high = float(log_x_RA[:, 0].min()), float(log_x_RA[:, 0].max())
+    reach = np.log(settings.extrapolate)
+    x_R: Array = np.exp(
+        np.linspace(low - 0.05 * (high - low), high + reach, _CURVE_POINTS)
+    )
+    if log_x_RA.shape[1] == 1:
+        return {"x": x_R.tolist(), **_bands(found, draws_BP, x_R[:, None], settings)}
+    rest = np.unique(found.points.x_RA[:, 1:], axis=0)
+    last = rest.shape[0] - 1
+    pick = sorted({round(last * part / 5) for part in range(6)})
+    families: list[dict[str, Any]] = []
+    for other_A in rest[pick]:
+        x_RA = np.column_stack([x_R, np.tile(other_A, (x_R.size, 1))])
+        bands = _bands(found, draws_BP, x_RA, settings)
+        families.append({"at": other_A.tolist(), "x": x_R.tolist(), **bands})
+    return {**families[-1], "families": families}
+
+
+def _bands(
+    found: Optimum, draws_BP: Array, x_RA: Array, settings: Settings
+) -> dict[str, Any]:
+    value_BR = found.values(x_RA, draws_BP)
+    low_R, high_R = np.percentile(value_BR, [2.5, 97.5], axis=0)
+    return {
+        "y": found.values(x_RA)[0].tolist(),
+        "low": low_R.tolist(),
+        "high": high_R.tolist(),
+    }
+
+
+def _point_rows(points: Points) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for i, label in enumerate(points.labels):
+        x: Any = points.x_RA[i].tolist()
+        rows.append(
+            {
+                "x": x[0] if len(x) == 1 else x,
+                "y": float(points.y_R[i]),
+                "low": float(points.low_R[i]),
+                "high": float(points.high_R[i]),
+                "record": label,
+                "runs": int(points.runs_R[i]),
+            }
+        )
+    return rows

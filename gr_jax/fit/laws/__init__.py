@@ -1,0 +1,1 @@
+"""One scaling law a file; `registry` lists them by name."""

@@ -1,0 +1,214 @@
+"""Laws that are sums of products of powers: ln y is a log-sum-exp of linear forms.
+
+Most scaling laws are of this kind. Their Hessian is a matrix product with fixed
+columns, which is what makes thousands of resamples cheap: no (B, R, P) array is built.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+from gr_jax.fit.laws import law
+
+Array = law.Array
+
+# Relative floor below the lowest value, in logs: e^-14 is zero for any measurement.
+_FLOOR_DEPTH = 14.0
+_AMPLITUDE_RANGE = 30.0
+_FLOOR_SHARES = [1e-6, 0.3, 0.6, 0.8, 0.9, 0.96, 0.99, 0.999]
+_EXPONENTS = [0.05, 0.12, 0.25, 0.4, 0.6, 0.9, 1.5, 3.0, 6.0]
+_MAX_STARTS = 12_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """One summand: exp(amplitude + sum of exponent times a feature).
+
+    Attributes:
+      places: Its coordinates, the amplitude first.
+      monomials: For each further coordinate, the axes whose centred logs are
+        multiplied, and the sign.
+    """
+
+    places: tuple[int, ...]
+    monomials: tuple[tuple[tuple[int, ...], float], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Columns of each term and products of columns of each pair of terms."""
+
+    column_KRp: tuple[Array, ...]
+    product_KK: tuple[tuple[int, int, Array], ...]
+
+
+class Additive(law.Law):
+    """Sum of terms with disjoint coordinates, each linear in them after the log."""
+
+    terms: tuple[Term, ...]
+
+    def features_of(self, setting: law.Setting, x_RA: Array) -> Features:
+        """Columns at some points."""
+        return self._features(np.log(x_RA) - setting.centre_A)
+
+    def _features(self, z_RA: Array) -> Features:
+        columns: list[Array] = []
+        for term in self.terms:
+            parts = [np.ones(z_RA.shape[0])]
+            for axes, sign in term.monomials:
+                parts.append(sign * np.prod(z_RA[:, list(axes)], axis=1))
+            columns.append(np.stack(parts, axis=1))
+        products: list[tuple[int, int, Array]] = []
+        for one, other in itertools.combinations_with_replacement(
+            range(len(columns)), 2
+        ):
+            outer = columns[one][:, :, None] * columns[other][:, None, :]
+            products.append((one, other, outer.reshape(z_RA.shape[0], -1)))
+        return Features(tuple(columns), tuple(products))
+
+    def bind(
+        self, x_RA: Array, y_R: Array, *, centre_A: Array | None = None
+    ) -> law.Setting:
+        """Centres on the mean logs; bounds and starts from the data's ranges."""
+        log_x_RA = np.log(x_RA)
+        if centre_A is None:
+            centre_A = np.asarray(log_x_RA.mean(axis=0), dtype=np.float64)
+        log_y_R = np.log(y_R)
+        low_P = np.zeros(len(self.coordinates))
+        high_P = np.full(len(self.coordinates), law.EXPONENT_MAX)
+        shift = float(np.max(np.abs(log_x_RA - centre_A))) * 2.0
+        for term in self.terms:
+            place = term.places[0]
+            low_P[place] = log_y_R.min() - _AMPLITUDE_RANGE - shift
+            high_P[place] = log_y_R.max() + _AMPLITUDE_RANGE + shift
+        for name in self.signed:
+            low_P[self.index(name)] = -law.EXPONENT_MAX
+        if self.floor is not None:
+            place = self.index(self.floor)
+            low_P[place] = log_y_R.min() - _FLOOR_DEPTH
+            high_P[place] = log_y_R.max()
+        start_SP = np.clip(self._starts(log_y_R), low_P, high_P)
+        return law.Setting(
+            log_x_RA=log_x_RA,
+            centre_A=centre_A,
+            low_P=low_P,
+            high_P=high_P,
+            start_SP=start_SP,
+            features=self._features(log_x_RA - centre_A),
+        )
+
+    @property
+    def signed(self) -> tuple[str, ...]:
+        """Coordinates beside the amplitudes that may be negative."""
+        return ()
+
+    def _starts(self, log_y_R: Array) -> Array:
+        """Grid over exponents, the floor's share and how the rest is divided."""
+        powers = [t for t in self.terms if t.monomials]
+        floors = _FLOOR_SHARES if self.floor is not None else [0.0]
+        divisions = _divisions(len(powers))
+        count = sum(len(t.monomials) for t in powers)
+        exponents = _EXPONENTS
+        while len(exponents) ** count * len(floors) * len(divisions) > _MAX_STARTS:
+            exponents = exponents[::2] if len(exponents) > 3 else exponents[:2]
+        table = law.grid(*([exponents] * count), floors, list(range(len(divisions))))
+        start_SP = np.zeros((table.shape[0], len(self.coordinates)))
+        lowest, middle = np.exp(log_y_R.min()), np.exp(log_y_R.mean())
+        floor_S = table[:, count] * lowest
+        rest_S = np.maximum(middle - floor_S, 1e-6 * middle)
+        share_SK = np.asarray(divisions)[table[:, count + 1].astype(int)]
+        column = 0
+        for number, term in enumerate(powers):
+            start_SP[:, term.places[0]] = np.log(rest_S * share_SK[:, number])
+            for place in term.places[1:]:
+                if self.coordinates[place] not in self.signed:
+                    start_SP[:, place] = table[:, column]
+                column += 1
+        if self.floor is not None:
+            start_SP[:, self.index(self.floor)] = np.log(floor_S)
+        return np.unique(start_SP, axis=0)
+
+    def predict(self, setting: law.Setting, theta_BP: Array) -> Array:
+        """Predicted ln y at B points of the coordinates."""
+        return np.log(self._summands(setting, theta_BP)[0])
+
+    def _summands(
+        self, setting: law.Setting, theta_BP: Array
+    ) -> tuple[Array, list[Array]]:
+        features: Features = setting.features
+        parts: list[Array] = []
+        for term, column_Rp in zip(self.terms, features.column_KRp, strict=True):
+            if term.monomials:
+                exponent_BR = theta_BP[:, list(term.places)] @ column_Rp.T
+                parts.append(np.exp(exponent_BR, out=exponent_BR))
+            else:
+                parts.append(np.exp(theta_BP[:, list(term.places)]))
+        total_BR = parts[0] + parts[1] if len(parts) > 1 else parts[0].copy()
+        for part in parts[2:]:
+            total_BR += part
+        return total_BR, parts
+
+    def jacobian(self, setting: law.Setting, theta_BP: Array) -> tuple[Array, Array]:
+        """Prediction and its slopes, built only where a caller wants them."""
+        features: Features = setting.features
+        total_BR, parts = self._summands(setting, theta_BP)
+        slope_BRP = np.empty((*total_BR.shape, theta_BP.shape[1]))
+        for term, part, column_Rp in zip(
+            self.terms, parts, features.column_KRp, strict=True
+        ):
+            share_BR = part / total_BR
+            slope_BRP[:, :, list(term.places)] = share_BR[..., None] * column_Rp
+        return np.log(total_BR), slope_BRP
+
+    def newton_parts(
+        self, setting: law.Setting, theta_BP: Array, curves: law.Curves
+    ) -> law.NewtonParts:
+        """Gradient and both Hessians by products with fixed columns."""
+        features: Features = setting.features
+        total_BR, parts = self._summands(setting, theta_BP)
+        inverse_BR = 1.0 / total_BR
+        share_KBR = [part * inverse_BR for part in parts]
+        first_BR, true_BR, majorant_BR = curves(np.log(total_BR))
+        batch, count = theta_BP.shape
+        gradient_BP = np.empty((batch, count))
+        pull_KBR = [first_BR * share_BR for share_BR in share_KBR]
+        for term, pull_BR, column_Rp in zip(
+            self.terms, pull_KBR, features.column_KRp, strict=True
+        ):
+            gradient_BP[:, list(term.places)] = pull_BR @ column_Rp
+        # d2f = sum_k p_k ff' - (sum_k p_k f)(sum_k p_k f)': the second part joins J'J.
+        true_BPP = np.empty((batch, count, count))
+        majorant_BPP = np.empty((batch, count, count))
+        mixed_BR = true_BR - first_BR
+        mixed_KBR = [mixed_BR * share_BR for share_BR in share_KBR]
+        major_KBR = [majorant_BR * share_BR for share_BR in share_KBR]
+        for one, other, product_Rm in features.product_KK:
+            shape = (batch, len(self.terms[one].places), len(self.terms[other].places))
+            weight_BR = mixed_KBR[one] * share_KBR[other]
+            if one == other:
+                weight_BR += pull_KBR[one]
+            block = (weight_BR @ product_Rm).reshape(shape)
+            np.multiply(major_KBR[one], share_KBR[other], out=weight_BR)
+            major = (weight_BR @ product_Rm).reshape(shape)
+            rows, columns = self.terms[one].places, self.terms[other].places
+            for target, value in ((true_BPP, block), (majorant_BPP, major)):
+                target[np.ix_(range(batch), rows, columns)] = value
+                target[np.ix_(range(batch), columns, rows)] = value.swapaxes(1, 2)
+        return gradient_BP, true_BPP, majorant_BPP
+
+
+def _divisions(count: int) -> list[tuple[float, ...]]:
+    """Ways to divide the reducible part among the terms."""
+    if count == 1:
+        return [(1.0,)]
+    if count == 2:
+        return [(s, 1.0 - s) for s in (0.05, 0.2, 0.5, 0.8, 0.95)]
+    even = tuple([1.0 / count] * count)
+    most = [
+        tuple(0.8 if k == j else 0.2 / (count - 1) for k in range(count))
+        for j in range(count)
+    ]
+    return [even, *most]

@@ -1,0 +1,141 @@
+"""What a law is to the solver: a prediction, its slopes, its bounds, its starts.
+
+A law works in *coordinates*: logarithms centred on the data, which keeps amplitude and
+exponent apart. Coefficients, as papers print them, are derived by `coefficients`.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Link = Literal["log", "identity"]
+
+_DIFFERENCE = 1e-5
+EXPONENT_MAX = 20.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A law bound to a data set: where it is centred, where coordinates may lie."""
+
+    log_x_RA: Array
+    centre_A: Array
+    low_P: Array
+    high_P: Array
+    start_SP: Array
+    features: Any = None
+
+
+class Law(abc.ABC):
+    """A family of curves with finitely many coordinates.
+
+    Attributes:
+      name: Key of the registry, stored with every fit.
+      formula: As printed in tables.
+      source: Where the form comes from.
+      axes: What the columns of x are, in order.
+      coordinates: Names of the solver's coordinates.
+      exponents: The coordinates that are exponents: judged for sitting on a bound.
+      link: Whether `predict` returns ln y (``log``) or y itself (``identity``).
+      floor: Name of the coordinate that is ln of the irreducible part, if there is one.
+    """
+
+    name: str
+    formula: str
+    source: str
+    axes: tuple[str, ...]
+    coordinates: tuple[str, ...]
+    exponents: tuple[str, ...]
+    link: Link = "log"
+    floor: str | None = None
+
+    @abc.abstractmethod
+    def bind(
+        self, x_RA: Array, y_R: Array, *, centre_A: Array | None = None
+    ) -> Setting:
+        """Centres the law on data and derives bounds and starts from its ranges."""
+
+    @abc.abstractmethod
+    def coefficients(self, setting: Setting, theta_BP: Array) -> dict[str, Array]:
+        """Published coefficients of B points, by name."""
+
+    @abc.abstractmethod
+    def jacobian(self, setting: Setting, theta_BP: Array) -> tuple[Array, Array]:
+        """Prediction (B, R) and its slopes in the coordinates (B, R, P)."""
+
+    def predict(self, setting: Setting, theta_BP: Array) -> Array:
+        """Prediction (B, R), on the scale that `link` says."""
+        return self.jacobian(setting, theta_BP)[0]
+
+    def newton_parts(
+        self, setting: Setting, theta_BP: Array, curves: Curves
+    ) -> NewtonParts:
+        """Gradient and two Hessians of an objective, given its slopes in f.
+
+        ``curves`` maps the prediction to the first derivative of the objective and to
+        two choices of the second one; the two Hessians belong to these.
+        """
+        value_BR, slope_BRP = self.jacobian(setting, theta_BP)
+        first_BR, true_BR, majorant_BR = curves(value_BR)
+        transposed_BPR = slope_BRP.swapaxes(1, 2)
+        gradient_BP = (transposed_BPR @ first_BR[..., None])[..., 0]
+        majorant_BPP = transposed_BPR @ (majorant_BR[..., None] * slope_BRP)
+        true_BPP = transposed_BPR @ (true_BR[..., None] * slope_BRP)
+        true_BPP = true_BPP + self._bend(setting, theta_BP, first_BR)
+        return gradient_BP, true_BPP, majorant_BPP
+
+    def _bend(self, setting: Setting, theta_BP: Array, first_BR: Array) -> Array:
+        # Second derivatives by central differences of exact slopes: they steer the
+        # step only; the gradient, and so the optimum, is exact.
+        rows: list[Array] = []
+        for place in range(theta_BP.shape[1]):
+            step_BP = np.zeros_like(theta_BP)
+            step_BP[:, place] = _DIFFERENCE * np.maximum(
+                1.0, np.abs(theta_BP[:, place])
+            )
+            up_BRP = self.jacobian(setting, theta_BP + step_BP)[1]
+            down_BRP = self.jacobian(setting, theta_BP - step_BP)[1]
+            width_B1 = 2.0 * step_BP[:, place, None]
+            total_BP = ((up_BRP - down_BRP).swapaxes(1, 2) @ first_BR[..., None])[
+                ..., 0
+            ]
+            rows.append(total_BP / width_B1)
+        bend_BPP = np.stack(rows, axis=1)
+        return 0.5 * (bend_BPP + bend_BPP.swapaxes(1, 2))
+
+    def index(self, coordinate: str) -> int:
+        """Place of a coordinate."""
+        return self.coordinates.index(coordinate)
+
+    def at(self, setting: Setting, x_RA: Array) -> Setting:
+        """The same centre and bounds with other points, to predict there."""
+        return dataclasses.replace(
+            setting, log_x_RA=np.log(x_RA), features=self.features_of(setting, x_RA)
+        )
+
+    def features_of(self, setting: Setting, x_RA: Array) -> Any:
+        """What a law precomputes about points; nothing by default."""
+        return None
+
+
+class Curves:
+    """Slopes of an objective in the prediction; implemented by `objective`."""
+
+    def __call__(self, value_BR: Array) -> tuple[Array, Array, Array]:
+        """First derivative, second derivative, majorising second derivative."""
+        raise TypeError("an objective supplies this")
+
+
+NewtonParts = tuple[Array, Array, Array]
+
+
+def grid(*columns: list[float]) -> Array:
+    """All combinations of some values, one row each."""
+    mesh = np.meshgrid(*[np.asarray(c, dtype=np.float64) for c in columns])
+    return np.stack([m.ravel() for m in mesh], axis=1)

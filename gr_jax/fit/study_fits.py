@@ -1,0 +1,217 @@
+"""The fits of a study: which runs belong to which law, and the default requests."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter, defaultdict
+from typing import Any, cast
+
+import numpy as np
+
+from gr_jax.core import progress as progress_module
+from gr_jax.fit import fits, fitting
+from gr_jax.fit import points as points_module
+
+Fit = fits.Fit
+Record = dict[str, Any]
+
+FAMILY = ("collection", "split", "identifier_kind", "arch")
+_SIZE = ("size_name", "params_non_embedding", "params_total", "params_paper")
+_DATA = ("data_fraction",)
+_DECODING = ("beam", "max_length", "rescoring")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """One law asked of a study.
+
+    Attributes:
+      x: Field of the axis; ``inference_flops_per_query`` is summed over its parts.
+      y: A metric, or ``1-NAME`` for the miss rate of one.
+      law: Name in the registry.
+      hold: Fields that all runs of the law share.
+    """
+
+    x: tuple[str, ...]
+    y: str
+    law: str = "single-power"
+    hold: tuple[str, ...] = ()
+
+
+def default_requests() -> tuple[Request, ...]:
+    """Losses by size and by data, misses by size, data and inference compute."""
+    by_size = (*_DATA, *_DECODING)
+    by_data = ("size_name", *_DECODING)
+    by_compute = ("size_name", *_DATA, "max_length", "rescoring")
+    requests: list[Request] = []
+    for metric in ("ce", "rho", "1-recall@1", "1-recall@10"):
+        requests.append(Request(x=("params_non_embedding",), y=metric, hold=by_size))
+        requests.append(Request(x=("data_tokens",), y=metric, hold=by_data))
+    for metric in ("1-recall@1", "1-recall@10"):
+        requests.append(
+            Request(x=("inference_flops_per_query",), y=metric, hold=by_compute)
+        )
+    for metric in ("ce", "1-recall@10"):
+        requests.append(
+            Request(
+                x=("params_non_embedding", "data_tokens"),
+                y=metric,
+                law="chinchilla",
+                hold=_DECODING,
+            )
+        )
+    return tuple(requests)
+
+
+def fit_study(
+    records: list[Record],
+    *,
+    requests: tuple[Request, ...] | None = None,
+    settings: fitting.Settings | None = None,
+    progress: progress_module.Progress = progress_module.SILENT,
+) -> list[Fit]:
+    """Every requested law for every collection, split, identifier kind and family.
+
+    Of the runs that share what a request holds fixed, the group with most
+    configurations is fitted; between equals, the one with more data, then the more
+    common decoding setting. A request whose metric no run has is left out.
+    """
+    requests = requests or default_requests()
+    base = settings or fitting.Settings()
+    families: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        families[tuple(str(record.get(field)) for field in FAMILY)].append(record)
+    found: list[Fit] = []
+    progress.start("fit", len(families) * len(requests))
+    for key, runs in families.items():
+        for request in requests:
+            fit = _fit(dict(zip(FAMILY, key, strict=True)), runs, request, base)
+            if fit is not None:
+                found.append(fit)
+            progress.advance()
+    progress.finish()
+    return found
+
+
+def _fit(
+    family: dict[str, str],
+    runs: list[Record],
+    request: Request,
+    base: fitting.Settings,
+) -> Fit | None:
+    usable = [run for run in runs if _usable(run, request)]
+    if not usable:
+        return None
+    chosen = _largest_group(usable, request)
+    null = null_value(chosen, request.y)
+    shared = {field: chosen[0].get(field) for field in request.hold}
+    title = "/".join(family[f] for f in ("collection", "identifier_kind", "arch"))
+    held = ", ".join(f"{k} {v}" for k, v in shared.items() if v not in (None, ""))
+    form = {**_form(chosen, request), **base.form}
+    return fitting.run(
+        points_of(chosen, request),
+        request.law,
+        name=f"{title}: {request.y} by {','.join(request.x)}",
+        settings=dataclasses.replace(base, null=null, form=form),
+        group={**family, **shared, "held": held},
+    )
+
+
+def _usable(run: Record, request: Request) -> bool:
+    axes = [axis_value(run, field) for field in request.x]
+    value = metric_value(run, request.y)
+    return all(v is not None and v > 0 for v in axes) and value is not None
+
+
+def _largest_group(runs: list[Record], request: Request) -> list[Record]:
+    groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    for run in runs:
+        groups[tuple(str(run.get(field)) for field in request.hold)].append(run)
+    common = Counter(tuple(str(r.get(f)) for f in _DECODING) for r in runs)
+
+    def worth(group: list[Record]) -> tuple[float, ...]:
+        places = {tuple(axis_value(r, f) for f in request.x) for r in group}
+        data = max(float(r.get("data_tokens") or 0) for r in group)
+        size = max(float(r.get("params_non_embedding") or 0) for r in group)
+        decoding = common[tuple(str(group[0].get(f)) for f in _DECODING)]
+        return len(places), data, decoding, size
+
+    return max(groups.values(), key=worth)
+
+
+def axis_value(run: Record, field: str) -> float | None:
+    """A record's number on an axis; a table of parts is summed."""
+    value: Any = run.get(field)
+    if isinstance(value, dict):
+        value = sum(float(p) for p in cast(dict[str, Any], value).values())
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def metric_value(run: Record, name: str) -> tuple[float, float, float] | None:
+    """Value and interval of a metric; ``1-NAME`` turns a hit rate into a miss rate."""
+    table: dict[str, Any] = run.get("metrics") or {}
+    if name.startswith("1-"):
+        inner = metric_value(run, name[2:])
+        return None if inner is None else (1 - inner[0], 1 - inner[2], 1 - inner[1])
+    measure: dict[str, Any] = table.get(name) or {}
+    if measure.get("value") is None:
+        return None
+    value = float(measure["value"])
+    low, high = (
+        float(measure[k]) if measure.get(k) is not None else math.nan
+        for k in ("low", "high")
+    )
+    return (value, low, high) if math.isfinite(value) else None
+
+
+def null_value(runs: list[Record], metric: str) -> float | None:
+    """What a model that knows nothing would score, where that is known.
+
+    ``ce_null``, ``rho_null`` and ``cgl_null`` are read from the records; a miss rate
+    of such a model is one, as near as a collection is large.
+    """
+    if metric.startswith("1-"):
+        return 1.0
+    measured = metric_value(runs[0], f"{metric}_null")
+    if measured is not None:
+        return measured[0]
+    negatives = runs[0].get("negatives")
+    if not isinstance(negatives, int) or negatives < 1:
+        return None
+    known = {"ce": math.log1p(negatives), "cgl": math.log1p(1 / negatives), "rho": 1.0}
+    return known.get(metric)
+
+
+def points_of(runs: list[Record], request: Request) -> points_module.Points:
+    """The points of a request, one for each run."""
+    rows = [metric_value(run, request.y) or (math.nan,) * 3 for run in runs]
+    table_R3 = np.asarray(rows, dtype=np.float64)
+    x_RA = np.asarray([[axis_value(r, f) for f in request.x] for r in runs], float)
+    return points_module.make(
+        x_RA,
+        table_R3[:, 0],
+        low_R=table_R3[:, 1],
+        high_R=table_R3[:, 2],
+        labels=tuple(str(run.get("cell", i)) for i, run in enumerate(runs)),
+        axes=request.x,
+        metric=request.y,
+    )
+
+
+def _form(runs: list[Record], request: Request) -> dict[str, str]:
+    """The checklist's answers that records hold."""
+    sizes = [axis_value(r, "params_non_embedding") or 0.0 for r in runs]
+    tokens = [axis_value(r, "data_tokens") or 0.0 for r in runs]
+    seeds = sorted({str(r.get("seed")) for r in runs})
+    return {
+        "units": "N: non-embedding parameters, output head excluded; D: target tokens "
+        "seen, padding excluded; FLOPs: two for a multiply-add, attention included",
+        "range": f"N {min(sizes):.3g} to {max(sizes):.3g}, D {min(tokens):.3g} to "
+        f"{max(tokens):.3g}",
+        "runs": f"{len(runs)} runs, seeds {', '.join(seeds)}",
+        "losses": "final checkpoints, no smoothing",
+        "exclusions": "none",
+    }

@@ -116,7 +116,5 @@ class JumpForward(Protocol):
     def forced(
         self, state: State, steps: int
     ) -> tuple[Int[Array, "B M T"], Bool[Array, "B M T"], State]:
-        """The next ``steps`` tokens of forced beams, which of them exist, the state
-        after them.
-        """
+        """The next tokens of forced beams, which of them exist, the state after."""
         ...

@@ -1,0 +1,127 @@
+"""Tokens in and logits out: the vocabulary's tables, and codes' tables of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from gr_jax.model import config as model_config
+from gr_jax.model import layers
+
+# Finite, so that the loss of a padded position times its zero weight stays zero.
+IMPOSSIBLE = float(jnp.finfo(jnp.float32).min) / 2
+_EOS = 1
+
+
+def token_table(config: model_config.ModelConfig) -> layers.Table:
+    """The embedding of text tokens (and of codes that have no tables of their own)."""
+    shape = (model_config.text_vocab_size(config), config.embed_dim)
+    make = nn.initializers.normal(config.embedding_std)
+    return layers.Table("embedding", shape, ("vocab", "embed"), make, config.dtype)
+
+
+def text_head(config: model_config.ModelConfig) -> layers.Table | None:
+    """The kernel of text logits; None where it is tied or there are none."""
+    if config.tied_head or not has_text_logits(config):
+        return None
+    columns = ("vocab", model_config.text_vocab_size(config))
+    return layers.kernel(("embed", config.embed_dim), columns, dtype=config.dtype)
+
+
+def has_text_logits(config: model_config.ModelConfig) -> bool:
+    """Whether text tokens are scored at all (RIPOR's head scores codes alone)."""
+    return config.codes is None or config.codes.head == "joint"
+
+
+def code_embedding(config: model_config.ModelConfig) -> layers.Table | None:
+    """Input table of codes, ``[level, code, D]``, or None."""
+    if config.codes is None:
+        return None
+    shape = (config.codes.levels, config.codes.size, config.embed_dim)
+    make = nn.initializers.normal(config.embedding_std)
+    axes = ("code_levels", "vocab", "embed")
+    return layers.Table("embedding", shape, axes, make, config.dtype)
+
+
+def code_head(config: model_config.ModelConfig) -> layers.Table | None:
+    """Output table of codes, ``[level, D, code]``, or None."""
+    if config.codes is None:
+        return None
+    shape = (config.codes.levels, config.embed_dim, config.codes.size)
+    make = nn.initializers.normal(config.embed_dim**-0.5)
+    axes = ("code_levels", "embed", "vocab")
+    return layers.Table("kernel", shape, axes, make, config.dtype)
+
+
+def embedded(
+    token: Int[Array, ...],
+    text_VD: Float[Array, "V D"],
+    codes: Float[Array, "levels codes D"] | None,
+) -> Float[Array, ...]:
+    """The vectors of tokens, text and codes mixed."""
+    text = jnp.take(text_VD, token, axis=0, mode="clip")
+    if codes is None:
+        return text
+    code_VD = codes.reshape(-1, codes.shape[-1])
+    first = text_VD.shape[0]
+    code = jnp.take(code_VD, token - first, axis=0, mode="clip")
+    return jnp.where((token >= first)[..., None], code, text)
+
+
+def logits(
+    hidden_BMTD: Float[Array, "B M T D"],
+    text_DV: Float[Array, "D V"] | None,
+    codes: Float[Array, "levels D codes"] | None,
+    *,
+    config: model_config.ModelConfig,
+    position: Any,
+) -> Float[Array, "B M T V"]:
+    """Float32 scores of the whole vocabulary.
+
+    Args:
+      hidden_BMTD: The decoder's output.
+      text_DV: Kernel of the text part, or None.
+      codes: Kernels of the code levels, or None.
+      config: Says how codes are scored.
+      position: Index in the generated part of the first token fed.
+    """
+    text = None
+    if text_DV is not None:
+        text = jnp.matmul(hidden_BMTD, text_DV, preferred_element_type=jnp.float32)
+    if config.codes is None:
+        assert text is not None
+        return text
+    assert codes is not None
+    if text is not None:
+        columns = codes.transpose(1, 0, 2).reshape(codes.shape[1], -1)
+        code = jnp.matmul(hidden_BMTD, columns, preferred_element_type=jnp.float32)
+        return jnp.concatenate([text, code], axis=-1)
+    return _level_logits(hidden_BMTD, codes, config=config, position=position)
+
+
+def _level_logits(
+    hidden_BMTD: Float[Array, "B M T D"],
+    codes: Float[Array, "levels D codes"],
+    *,
+    config: model_config.ModelConfig,
+    position: Any,
+) -> Float[Array, "B M T V"]:
+    levels = codes.shape[0]
+    level_T = position + jnp.arange(hidden_BMTD.shape[2])
+    own_TDC = jnp.take(codes, level_T, axis=0, mode="clip")
+    scores = jnp.einsum(
+        "bmtd,tdc->bmtc", hidden_BMTD, own_TDC, preferred_element_type=jnp.float32
+    )
+    is_own = (level_T[:, None] == jnp.arange(levels)[None, :])[None, None, :, :, None]
+    code = jnp.where(is_own, scores[..., None, :], IMPOSSIBLE)
+    code = code.reshape(*scores.shape[:-1], -1)
+    # After the last level the end is certain, so an end token costs nothing.
+    is_end_TV = (level_T[:, None] >= levels) & (
+        jnp.arange(model_config.text_vocab_size(config))[None, :] == _EOS
+    )
+    text_TV = jnp.where(is_end_TV, 0.0, IMPOSSIBLE)
+    text = jnp.broadcast_to(text_TV[None, None], (*scores.shape[:-1], text_TV.shape[1]))
+    return jnp.concatenate([text, code], axis=-1)

@@ -13,17 +13,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32, Int64, UInt8
 
-from gr_jax.core import artifacts, errors, randomness
+from gr_jax.core import artifacts, errors
 from gr_jax.data import ordering, pairs, vocabulary
 
 KIND = "examples"
 SCHEMA_VERSION = 1
 QUERY = 0
 DOCUMENT = 1
-_RANK_PURPOSE = "fraction"
 _FIELDS = ("source_tokens", "target_tokens", "source_starts", "target_starts")
 _ROW_FIELDS = ("query_rank", "kind")
-_BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,11 +69,6 @@ class Examples:
         return self.target_tokens[start:end].tolist()
 
 
-def rank_of(name: str) -> float:
-    """Where an id stands among all ids; the same in every run of every study."""
-    return min(randomness.rank_of(0, _RANK_PURPOSE, name), float(_BELOW_ONE))
-
-
 def _starts(lengths: list[int]) -> Int64[np.ndarray, " T"]:
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
 
@@ -107,7 +100,7 @@ def from_rows(
         source_starts=_starts(list(map(len, sources))),
         target_tokens=_flat(targets),
         target_starts=_starts(list(map(len, targets))),
-        query_rank=np.array([rank_of(name) for name in names], np.float32),
+        query_rank=np.array([ordering.rank_of(name) for name in names], np.float32),
         kind=np.array(kinds, np.uint8),
     )
 

@@ -7,6 +7,15 @@ from jaxtyping import Int64, UInt64
 
 from gr_jax.core import randomness
 
+_RANK_PURPOSE = "fraction"
+_BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
+
+
+def rank_of(name: str) -> np.float32:
+    """Where an id stands in [0, 1) among all ids; the same in every run and study."""
+    rank = np.float32(randomness.rank_of(0, _RANK_PURPOSE, name))
+    return min(rank, _BELOW_ONE)
+
 
 def _mixed(values: UInt64[np.ndarray, " E"]) -> UInt64[np.ndarray, " E"]:
     """SplitMix64's finaliser: a bijection of 64-bit words that scatters them."""

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from gr_jax.core import artifacts, errors
-from gr_jax.data import corpus
+from gr_jax.data import corpus, ordering
 
 KIND = "pairs"
 SCHEMA_VERSION = 1
-HEADER = ("kind", "query_id", "document_id", "target", "source")
+COLUMNS = ("kind", "rank", "query_id", "document_id", "target", "source")
 Kind = Literal["query", "document"]
+KINDS: tuple[Kind, ...] = ("document", "query")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -132,7 +133,9 @@ def document_pairs(
 def _line(pair: Pair) -> str:
     target = " ".join(map(str, pair.target))
     source = _plain(pair.source)
-    cells = (pair.kind, pair.query_id or "", pair.document_id, target, source)
+    # Nine digits bring a float32 back bit for bit.
+    rank = f"{ordering.rank_of(pair.rank_name):.9g}"
+    cells = (pair.kind, rank, pair.query_id or "", pair.document_id, target, source)
     return "\t".join(cells) + "\n"
 
 
@@ -218,16 +221,16 @@ def _write(
 
 def _parsed(path: Path, number: int, line: str) -> Pair:
     cells = line.rstrip("\n").split("\t")
-    if len(cells) != len(HEADER) or cells[0] not in ("query", "document"):
+    if len(cells) != len(COLUMNS) or cells[0] not in ("query", "document"):
         raise errors.ArtifactError(
             errors.fault(f"{path}:{number}", "line", line, "make the pairs anew")
         )
-    kind, query, document, target, source = cells
+    kind, _, query, document, target, source = cells
     tokens = [int(token) for token in target.split()]
     return Pair(source, tokens, cast(Kind, kind), query or None, document)
 
 
-def load(folder: Path, kinds: Sequence[Kind] = ("query", "document")) -> Iterator[Pair]:
+def load(folder: Path, kinds: Sequence[Kind] = KINDS) -> Iterator[Pair]:
     """Stored pairs, kind by kind and file by file, verified.
 
     Raises:

@@ -1,0 +1,77 @@
+"""SeqIO tasks of any collection: one parametric registration.
+
+A folder of pairs (``gr_jax.data.pairs``) and a vocabulary become
+
+* ``<collection>_<identifiers>_query``: query → identifier,
+* ``<collection>_<identifiers>_document``: document text → identifier,
+* ``<collection>_<identifiers>_both``: both, in proportion to their numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import seqio
+
+from gr_jax.core import errors
+from gr_jax.data import pairs, task_builder
+
+_registered: dict[str, str] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Registered:
+    """Names under which SeqIO knows a collection's examples.
+
+    Attributes:
+      query: Task query → identifier, or None if there are no such pairs.
+      document: Task document → identifier, or None if there are no such pairs.
+      both: Mixture of the tasks there are.
+      content: What they were made of.
+    """
+
+    query: str | None
+    document: str | None
+    both: str
+    content: task_builder.Content
+
+
+def register(
+    pairs_folder: str | Path,
+    vocabulary_folder: str | Path,
+    *,
+    fraction: float = 1.0,
+    cache_root: str | Path | None = None,
+) -> Registered:
+    """Registers the tasks of a folder of pairs, in place of those of other content.
+
+    Args:
+      pairs_folder: As ``gr-jax ids`` or a study leaves it.
+      vocabulary_folder: The vocabulary of the sources.
+      fraction: Nested share of the queries (documents).
+      cache_root: Where ``gr-jax cache`` has put cached copies; one of other content
+        is never found.
+
+    Raises:
+      ArtifactError: If a file is missing or not as it was written.
+    """
+    content = task_builder.Content(Path(pairs_folder), Path(vocabulary_folder))
+    kinds: list[pairs.Kind] = [kind for kind in pairs.KINDS if content.count(kind)]
+    if not kinds:
+        raise errors.ArtifactError(f"{pairs_folder}: no pairs: make some")
+    names: dict[pairs.Kind, str] = {kind: content.name(kind) for kind in kinds}
+    both = content.name("both")
+    mark = f"{content.digest} {fraction}"
+    if _registered.get(both) != mark:
+        seqio.MixtureRegistry.remove(both)
+        for kind in kinds:
+            seqio.TaskRegistry.remove(names[kind])
+            task = task_builder.build(content, kind, fraction=fraction)
+            seqio.TaskRegistry.add_provider(names[kind], task)
+        rates = [(names[kind], float(content.count(kind))) for kind in kinds]
+        seqio.MixtureRegistry.add(both, rates)
+        _registered[both] = mark
+    if cache_root is not None:
+        seqio.add_global_cache_dirs([str(content.cache_folder(Path(cache_root)))])
+    return Registered(names.get("query"), names.get("document"), both, content)

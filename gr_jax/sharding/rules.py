@@ -24,8 +24,8 @@ class Rules:
     replication.
 
     Example:
-      >>> Rules((("embed", "fsdp"), ("mlp", "tensor"))).spec(("embed", "mlp"))
-      PartitionSpec('fsdp', 'tensor')
+      >>> Rules((("embed", "fsdp"), ("mlp", "tensor"))).target("mlp")
+      ('tensor',)
     """
 
     pairs: tuple[tuple[str, Target], ...]

@@ -21,7 +21,7 @@ FIELDS = ("source_BS", "target_BL")
 def feed(
     batches: Batches, start: int, sharding: NamedSharding, *, accumulation: int = 1
 ) -> Iterator[tuple[dict[str, jax.Array], int]]:
-    """Batches on the devices from a step on, each with its number of rows that have a target.
+    """Batches on the devices from a step on, each with its count of rows with a target.
 
     Raises:
       UsageError: If a batch lacks a field or cannot be split evenly.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from gr_jax.core import progress as progresses
 from gr_jax.model import protocol
 from gr_jax.sharding import mesh as meshes
 from gr_jax.sharding import rules as sharding_rules
-from gr_jax.train import checkpoint, journal, preemption
+from gr_jax.train import checkpoint, journal, ledger, lora, preemption
 from gr_jax.train import feed as feeds
 from gr_jax.train import optimizer as optimizers
 from gr_jax.train import settings as train_settings
@@ -34,7 +32,8 @@ class TrainResult:
     """What a finished run leaves in memory.
 
     Attributes:
-      params: Trained parameters on the device; adapters alone under LoRA.
+      params: The model's parameters on the device, adapters merged in under LoRA.
+      adapters: The adapters alone, None without LoRA.
       steps: Updates done.
       data_tokens: Target tokens seen, padding excluded.
       examples_seen: Rows seen, repeats counted.
@@ -46,6 +45,7 @@ class TrainResult:
     """
 
     params: Any
+    adapters: Any
     steps: int
     data_tokens: int
     examples_seen: int
@@ -81,7 +81,8 @@ def train(
       mesh: Devices; the first local one unless given.
       rules: Logical to mesh axes.
       progress: Told of every step.
-      init_params: Start from these instead of new ones; not changed.
+      init_params: Start from these instead of new ones; not changed. LoRA needs them,
+        when resumed too, for a checkpoint then holds the adapters alone.
       config: Recorded in checkpoints (the operative gin configuration, say).
       inputs: Digests of data and vocabulary; a resumed run must have the same.
 
@@ -103,7 +104,9 @@ def train(
             batches=batches,
             settings=settings,
             folder=folder,
-            programs=steps.programs(model, settings.for_step(), mesh, rules),
+            programs=steps.programs(
+                model, settings.for_step(), mesh, rules, settings.lora
+            ),
             config=dict(config or {}),
             inputs=dict(inputs or {}),
         )
@@ -155,33 +158,44 @@ class _Run:
         self.inputs = inputs
         self.step = 0
         self.saved_at = -1
-        self.done = checkpoint.Progress(step=0)
-        self.window = _Window()
-        self.pending: list[tuple[int, int, dict[str, jax.Array]]] = []
-        self.started = time.monotonic()
-        self.line_time = self.started
+        self.ledger: ledger.Ledger
         self.state: states.TrainState
+        self.frozen: Any = None
 
     def begin(self, init_params: Any) -> None:
         """Makes or restores the state, and opens the journal."""
         found = checkpoint.newest(self.folder)
+        if self.settings.lora is not None:
+            self._freeze(init_params)
+            init_params = None
+        done = checkpoint.Progress(step=0)
         if found is None:
             self.state = self._new_state(init_params)
         else:
-            step, manifest, self.done = found
+            step, manifest, done = found
             self._refuse_other_run(step, manifest)
             like = states.to_tree(self.programs.abstract)
             placed = states.to_tree(self.programs.shardings)
             tree = checkpoint.restore(self.folder, step, like, placed)
             self.state = states.from_tree(tree, self.programs.abstract)
             self.step = self.saved_at = step
-            self.window = _Window.of(self.done.window)
         self.resumed_from = self.step
-        self.journal: journal.Journal | None = None
+        self.ledger = ledger.Ledger(self.folder, self.settings, self.batches, done)
         if jax.process_index() == 0:
-            self.journal = journal.Journal(
+            self.ledger.journal = journal.Journal(
                 self.folder, step=self.step, tensorboard=self.settings.tensorboard
             )
+
+    def _freeze(self, init_params: Any) -> None:
+        if init_params is None:
+            raise errors.UsageError(
+                f"{self.folder}: lora: adapters need a trained model: give initial "
+                "parameters"
+            )
+        programs = self.programs
+        self.frozen = feeds.place(init_params, programs.base, programs.base_shardings)
+        checksum = int(lora.fingerprint(self.frozen))
+        self.inputs["frozen parameters"] = f"{checksum:08x}"
 
     def _new_state(self, init_params: Any) -> states.TrainState:
         programs = self.programs
@@ -222,12 +236,12 @@ class _Run:
         try:
             if self.step < settings.steps:
                 self._steps(stop, progress)
-            self._settle(settings.steps)
+            self.ledger.settle()
             if self.saved_at != self.step:
                 self._save()
         finally:
-            if self.journal is not None:
-                self.journal.close()
+            if self.ledger.journal is not None:
+                self.ledger.journal.close()
         if self.step < settings.steps:
             raise errors.PreemptedError(
                 f"{self.folder}: {stop.signal_name} at step {self.step} of "
@@ -251,87 +265,30 @@ class _Run:
         )
         batch, rows = next(feed)
         while self.step < settings.steps and not _agreed(stop, self.step):
-            self.state, metrics = self.programs.step(self.state, batch, numbers)
+            self.state, metrics = self.programs.step(
+                self.state, self.frozen, batch, numbers
+            )
             self.step += 1
-            self.pending.append((self.step, rows, metrics))
+            self.ledger.note(self.step, rows, metrics)
             # The device works on this step while the host makes the next batch.
             if self.step < settings.steps:
                 batch, rows = next(feed)
-            if len(self.pending) > _AHEAD:
-                jax.block_until_ready(self.pending[-1 - _AHEAD][2]["nats"])
+            self.ledger.wait(_AHEAD)
             shown: dict[str, float] = {}
             if self.step % settings.log_every == 0:
-                self._settle(settings.steps)
-                shown = {"loss": self.window.last_loss}
+                self.ledger.settle()
+                shown = {"loss": self.ledger.last_loss}
             progress.advance(1, **shown)
             every = settings.save_every
             if every and self.step % every == 0 and self.step < settings.steps:
-                self._settle(settings.steps)
+                self.ledger.settle()
                 self._save()
 
-    def _settle(self, last: int) -> None:
-        """Fetches the metrics of the steps since the last time; logs where due."""
-        fetched = jax.device_get(self.pending)
-        self.pending = []
-        for number, rows, metrics in fetched:
-            self._count(number, rows, metrics)
-            if number % self.settings.log_every == 0 or number == last:
-                self._log(number, metrics)
-
-    def _count(self, number: int, rows: int, metrics: Mapping[str, np.ndarray]) -> None:
-        tokens = int(metrics["tokens"])
-        self.done = dataclasses.replace(
-            self.done,
-            data_tokens=self.done.data_tokens + tokens,
-            examples_seen=self.done.examples_seen + rows,
-        )
-        if metrics["is_finite"]:
-            self.window.add(float(metrics["nats"]), tokens)
-        if not metrics["is_finite"] or metrics["is_spike"]:
-            self.done.skipped.append(number)
-        if not metrics["is_finite"]:
-            self.window.bad += 1
-            self._refuse_bad(number)
-
-    def _refuse_bad(self, number: int) -> None:
-        if self.window.bad <= self.settings.bad_steps:
-            return
-        batch = next(iter(self.batches(number - 1)))
-        path = self.folder / f"bad_batch_{number}.npz"
-        if jax.process_index() == 0:
-            np.savez(path, source_BS=batch["source_BS"], target_BL=batch["target_BL"])
-        raise errors.NumericError(
-            f"{self.folder}: step {number}: NaN or infinity in loss or gradient: lower "
-            f"the learning rate, or look at {path.name}"
-        )
-
-    def _log(self, number: int, metrics: Mapping[str, np.ndarray]) -> None:
-        now = time.monotonic()
-        loss = self.window.close()
-        if self.journal is not None:
-            self.journal.write(
-                {
-                    "step": number,
-                    "loss": loss,
-                    "data_tokens": self.done.data_tokens,
-                    "learning_rate": float(metrics["learning_rate"]),
-                    "gradient_norm": float(metrics["gradient_norm"]),
-                    "wall_s": round(self.done.wall_s + now - self.started, 4),
-                }
-            )
-
     def _save(self) -> None:
-        now = time.monotonic()
-        noted = dataclasses.replace(
-            self.done,
-            step=self.step,
-            wall_s=self.done.wall_s + now - self.started,
-            window=self.window.to_json(),
-        )
         checkpoint.save(
             self.folder,
             states.to_tree(self.state),
-            noted,
+            self.ledger.progress(self.step),
             config=self.config,
             seeds={"train": self.settings.seed},
             inputs=self.inputs,
@@ -341,51 +298,21 @@ class _Run:
 
     def result(self) -> TrainResult:
         """What the caller gets."""
-        spent = time.monotonic() - self.started
+        settings, done = self.settings, self.ledger.done
+        params = self.state.params
+        if settings.lora is not None:
+            params = lora.merge(self.frozen, params, settings.lora)
         return TrainResult(
-            params=self.state.params,
+            params=params,
+            adapters=None if settings.lora is None else self.state.params,
             steps=self.step,
-            data_tokens=self.done.data_tokens,
-            examples_seen=self.done.examples_seen,
-            final_loss=self.window.last_loss,
-            wall_s=self.done.wall_s + spent,
+            data_tokens=done.data_tokens,
+            examples_seen=done.examples_seen,
+            final_loss=self.ledger.last_loss,
+            wall_s=self.ledger.wall_s,
             resumed_from=self.resumed_from,
-            skipped=tuple(self.done.skipped),
+            skipped=tuple(done.skipped),
         )
-
-
-@dataclasses.dataclass
-class _Window:
-    """Sums since the last line of the log, and the mean of that line."""
-
-    nats: float = 0.0
-    tokens: int = 0
-    last_loss: float = math.nan
-    bad: int = 0
-
-    @classmethod
-    def of(cls, value: Mapping[str, Any]) -> _Window:
-        return cls(
-            nats=value["nats"],
-            tokens=int(value["tokens"]),
-            # JSON has no NaN: no line was written yet.
-            last_loss=math.nan if value["last_loss"] is None else value["last_loss"],
-            bad=int(value["bad"]),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        last = None if math.isnan(self.last_loss) else self.last_loss
-        return {**dataclasses.asdict(self), "last_loss": last}
-
-    def add(self, nats: float, tokens: int) -> None:
-        self.nats += nats
-        self.tokens += tokens
-
-    def close(self) -> float:
-        if self.tokens:
-            self.last_loss = self.nats / self.tokens
-        self.nats, self.tokens = 0.0, 0
-        return self.last_loss
 
 
 def _agreed(stop: preemption.Stop, step: int) -> bool:

@@ -36,7 +36,7 @@ def create(
     params: Any,
     transformation: optax.GradientTransformation,
     step_settings: train_settings.StepSettings,
-    seed: jax.Array,
+    seed: Any,
 ) -> TrainState:
     """The state before the first step; traceable."""
     window = step_settings.spike_window

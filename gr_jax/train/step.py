@@ -6,7 +6,6 @@ runs of one shape (the data fractions of one size, the seeds) compile once.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from gr_jax.model import protocol
 from gr_jax.sharding import rules as sharding_rules
+from gr_jax.train import lora as adapters
 from gr_jax.train import loss as losses
 from gr_jax.train import optimizer as optimizers
 from gr_jax.train import settings as train_settings
@@ -39,16 +39,20 @@ class Programs:
     Attributes:
       mesh: Where they run; enter it with `jax.set_mesh` around every call.
       batch: Placement of a batch's arrays.
+      base: Shapes of the model's parameters; under LoRA they are frozen.
+      base_shardings: Their placement.
       shardings: Placement of the state.
       abstract: Shapes and types of the state.
-      new_params: ``seed -> params``.
+      new_params: ``seed -> params``, the trained ones (adapters under LoRA).
       new_state: ``(params, seed) -> state``; donates the parameters.
-      step: ``(state, batch, numbers) -> (state, metrics)``; donates the state.
+      step: ``(state, frozen, batch, numbers) -> (state, metrics)``; donates the state.
       transformation: The optimizer.
     """
 
     mesh: Mesh
     batch: NamedSharding
+    base: Any
+    base_shardings: Any
     shardings: states.TrainState
     abstract: states.TrainState
     new_params: Callable[[Seed], Any]
@@ -63,65 +67,60 @@ def programs(
     step_settings: train_settings.StepSettings,
     mesh: Mesh,
     rules: sharding_rules.Rules,
+    lora: train_settings.LoraSettings | None,
 ) -> Programs:
     """The programs, made once for each set of arguments (all hashable)."""
     transformation = optimizers.transformation(step_settings)
-    axes = model.param_axes()
+    seed = jax.ShapeDtypeStruct((), jnp.uint32)
+    base = jax.eval_shape(lambda s: model.init(jax.random.key(s)), seed)
+    base_axes = model.param_axes()
+    axes = base_axes if lora is None else adapters.axes(base_axes, base, lora)
 
-    def new_params(seed: Array) -> Any:
-        return model.init(jax.random.key(seed))
+    def new_params(seed: Seed) -> Any:
+        key = jax.random.key(seed)
+        with linen.logical_axis_rules(rules.for_flax()):
+            return model.init(key) if lora is None else adapters.new(base, lora, key)
 
-    def new_state(params: Any, seed: Array) -> states.TrainState:
+    def new_state(params: Any, seed: Seed) -> states.TrainState:
         return states.create(params, transformation, step_settings, seed)
 
-    seed = jax.ShapeDtypeStruct((), jnp.uint32)
-    with _context(mesh, rules):
-        params = jax.eval_shape(new_params, seed)
-        abstract = jax.eval_shape(new_state, params, seed)
+    params = jax.eval_shape(new_params, seed)
+    abstract = jax.eval_shape(new_state, params, seed)
     placed = sharding_rules.param_shardings(params, axes, mesh, rules)
     shardings = states.shardings(abstract, transformation, placed, mesh)
-    whole = NamedSharding(mesh, PartitionSpec())
-    decayed = optimizers.is_decayed(axes)
+    update = functools.partial(
+        _step,
+        model=model,
+        step_settings=step_settings,
+        transformation=transformation,
+        decayed=optimizers.is_decayed(axes),
+        lora=lora,
+    )
 
     def step(
-        state: states.TrainState, batch: Batch, numbers: dict[str, Array]
+        state: states.TrainState, frozen: Any, batch: Batch, numbers: dict[str, Array]
     ) -> tuple[states.TrainState, Metrics]:
         with linen.logical_axis_rules(rules.for_flax()):
-            return _step(
-                state,
-                batch,
-                numbers,
-                model=model,
-                step_settings=step_settings,
-                transformation=transformation,
-                decayed=decayed,
-            )
+            return update(state, frozen, batch, numbers)
 
-    def scoped(seed: Array) -> Any:
-        with linen.logical_axis_rules(rules.for_flax()):
-            return new_params(seed)
-
+    whole = NamedSharding(mesh, PartitionSpec())
     return Programs(
         mesh=mesh,
         batch=sharding_rules.batch_sharding(mesh, rules),
+        base=base,
+        base_shardings=sharding_rules.param_shardings(base, base_axes, mesh, rules),
         shardings=shardings,
         abstract=abstract,
-        new_params=jax.jit(scoped, out_shardings=placed),
+        new_params=jax.jit(new_params, out_shardings=placed),
         new_state=jax.jit(new_state, out_shardings=shardings, donate_argnums=0),
         step=jax.jit(step, out_shardings=(shardings, whole), donate_argnums=0),
         transformation=transformation,
     )
 
 
-def _context(mesh: Mesh, rules: sharding_rules.Rules) -> Any:
-    stack = contextlib.ExitStack()
-    stack.enter_context(jax.set_mesh(mesh))
-    stack.enter_context(linen.logical_axis_rules(rules.for_flax()))
-    return stack
-
-
 def _step(
     state: states.TrainState,
+    frozen: Any,
     batch: Batch,
     numbers: dict[str, Array],
     *,
@@ -129,9 +128,19 @@ def _step(
     step_settings: train_settings.StepSettings,
     transformation: optax.GradientTransformation,
     decayed: Any,
+    lora: train_settings.LoraSettings | None,
 ) -> tuple[states.TrainState, Metrics]:
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-    gradient, loss = _gradient(state.params, batch, key, model, step_settings)
+
+    def logits(params: Any, part: Batch, key: Array) -> Float[Array, "B L V"]:
+        if lora is not None:
+            own = jax.random.fold_in(key, 1)
+            params = adapters.merge(frozen, params, lora, dropout_key=own)
+        return model.logits(
+            params, part["source_BS"], part["target_BL"], dropout_key=key
+        )
+
+    gradient, loss = _gradient(state.params, batch, key, logits, step_settings)
     tokens = jnp.maximum(loss.tokens, 1).astype(jnp.float32)
     gradient = jax.tree.map(lambda g: g / tokens, gradient)
     norm = optax.global_norm(gradient)
@@ -177,7 +186,7 @@ def _gradient(
     params: Any,
     batch: Batch,
     key: Array,
-    model: protocol.GenerativeModel,
+    logits: Callable[[Any, Batch, Array], Array],
     step_settings: train_settings.StepSettings,
 ) -> tuple[Any, losses.Loss]:
     """Sum over the batch of gradients, and the sums of the loss."""
@@ -185,11 +194,8 @@ def _gradient(
     def objective(
         params: Any, part: Batch, key: Array
     ) -> tuple[Float[Array, ""], losses.Loss]:
-        logits_BLV = model.logits(
-            params, part["source_BS"], part["target_BL"], dropout_key=key
-        )
         loss = losses.cross_entropy(
-            logits_BLV,
+            logits(params, part, key),
             part["target_BL"],
             z_loss=step_settings.z_loss,
             label_smoothing=step_settings.label_smoothing,

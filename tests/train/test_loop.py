@@ -97,6 +97,7 @@ def test_resumed_run_equals_unbroken_run(tiny_model, endless, tmp_path, optimize
             asked.for_step(),
             loop.meshes.single_device(),
             loop.sharding_rules.DEFAULT,
+            None,
         )
         like = loop.states.to_tree(programs.abstract)
         placed = loop.states.to_tree(programs.shardings)
@@ -113,6 +114,7 @@ def test_runs_of_one_shape_share_a_compilation(tiny_model, endless, tmp_path):
         first.for_step(),
         loop.meshes.single_device(),
         loop.sharding_rules.DEFAULT,
+        None,
     )
     for name, changes in (
         ("b", {"steps": 6}),

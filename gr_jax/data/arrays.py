@@ -69,6 +69,11 @@ class Examples:
         return self.target_tokens[start:end].tolist()
 
 
+def rank_of(name: str) -> float:
+    """Where an id stands in [0, 1) among all ids: `select` keeps those below."""
+    return float(ordering.rank_of(name))
+
+
 def _starts(lengths: list[int]) -> Int64[np.ndarray, " T"]:
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
 

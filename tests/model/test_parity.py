@@ -1,0 +1,103 @@
+"""Logits against Hugging Face transformers: stored ones always, live ones with torch.
+
+The stored logits are made by ``python tests/model/golden/make_golden.py``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors import numpy as safetensors_numpy
+
+from gr_jax.model import families, hf_import
+
+GOLDEN = Path(__file__).parent / "golden"
+VARIANTS = sorted(path.stem for path in GOLDEN.glob("*.npz"))
+TOLERANCE = 1e-4
+
+
+def _folder(tmp_path: Path, config: dict[str, Any], weights: dict[str, Any]) -> Path:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    contiguous = {k: np.ascontiguousarray(v) for k, v in weights.items()}
+    safetensors_numpy.save_file(contiguous, tmp_path / "model.safetensors")
+    return tmp_path
+
+
+def _assert_equal(
+    folder: Path, source_BS: np.ndarray, target_BL: np.ndarray, wanted: np.ndarray
+) -> None:
+    """Our whole and cached logits against ``wanted``."""
+    imported = hf_import.load(folder)
+    model = families.build(imported.config)
+    source_BS = jnp.asarray(source_BS, jnp.int32)
+    target_BL = jnp.asarray(target_BL, jnp.int32)
+
+    whole = jax.jit(model.logits)(imported.params, source_BS, target_BL)
+    np.testing.assert_allclose(whole, wanted, atol=TOLERANCE, rtol=0)
+
+    prompt = jax.jit(model.prefill)(imported.params, source_BS)
+    cache = model.empty_cache(source_BS.shape[0], 1, target_BL.shape[1])
+    extend = jax.jit(model.extend)
+    token = jnp.full((source_BS.shape[0], 1, 1), model.start_token)
+    for t in range(target_BL.shape[1]):
+        logits, cache = extend(imported.params, prompt, cache, token, jnp.array(t))
+        found = logits[:, 0, 0]
+        np.testing.assert_allclose(found, wanted[:, t], atol=TOLERANCE, rtol=0)
+        token = target_BL[:, None, t : t + 1]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_stored_logits_are_met(variant: str, tmp_path: Path) -> None:
+    with np.load(GOLDEN / f"{variant}.npz", allow_pickle=False) as golden:
+        config = json.loads(golden["config"].tobytes())
+        weights = {
+            key.removeprefix("weight/"): golden[key]
+            for key in golden.files
+            if key.startswith("weight/")
+        }
+        folder = _folder(tmp_path, config, weights)
+        batch = (golden["source_BS"], golden["target_BL"], golden["logits_BLV"])
+    assert np.abs(batch[2]).max() > 1.0
+    _assert_equal(folder, *batch)
+
+
+def test_every_kind_of_model_has_stored_logits() -> None:
+    assert {"t5_1_0", "t5_1_1", "llama_mha", "llama_gqa_2", "llama_mqa"} <= set(
+        VARIANTS
+    )
+    assert all(p.stat().st_size < 200_000 for p in GOLDEN.glob("*.npz"))
+
+
+def _maker() -> Any:
+    spec = importlib.util.spec_from_file_location(
+        "make_golden", GOLDEN / "make_golden.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parity
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_live_logits_are_met(variant: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="live parity needs the extra `parity`")
+    pytest.importorskip("transformers")
+    maker = _maker()
+    # Other weights and tokens than the stored ones.
+    reference = maker.reference(variant, seed=1)
+    source_BS, target_BL = maker.batch(1)
+    wanted = maker.logits(reference, source_BS, target_BL)
+    cached = maker.cached_logits(reference, source_BS, target_BL)
+    np.testing.assert_allclose(cached, wanted, atol=TOLERANCE, rtol=0)
+    folder = _folder(tmp_path, maker.VARIANTS[variant], maker.weights(reference))
+    _assert_equal(folder, source_BS, target_BL, wanted)

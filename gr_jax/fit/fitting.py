@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 import numpy as np
@@ -213,10 +214,10 @@ def curve(found: Optimum, draws_BP: Array, settings: Settings) -> dict[str, Any]
     """The curve with its bands; for two axes, a curve for each value of the second."""
     log_x_RA = found.setting.log_x_RA
     low, high = float(log_x_RA[:, 0].min()), float(log_x_RA[:, 0].max())
-    reach = np.log(settings.extrapolate)
-    x_R: Array = np.exp(
-        np.linspace(low - 0.05 * (high - low), high + reach, _CURVE_POINTS)
-    )
+    reach = math.log(settings.extrapolate)
+    start = low - 0.05 * (high - low)
+    log_x_R: Array = np.linspace(start, high + reach, _CURVE_POINTS)
+    x_R: Array = np.exp(log_x_R)
     if log_x_RA.shape[1] == 1:
         return {"x": x_R.tolist(), **_bands(found, draws_BP, x_R[:, None], settings)}
     rest = np.unique(found.points.x_RA[:, 1:], axis=0)

@@ -68,7 +68,7 @@ def solve_linear(matrix_BPP: Array, right_BP: Array) -> Array:
 
     Example:
       >>> matrix_BPP = np.array([[[4.0, 2.0], [2.0, 3.0]]])
-      >>> solve_linear(matrix_BPP, np.array([[8.0, 8.0]])).tolist()
+      >>> solve_linear(matrix_BPP, np.array([[8.0, 8.0]])).round(9).tolist()
       [[1.0, 2.0]]
     """
     diagonal_BP = np.abs(np.einsum("bpp->bp", matrix_BPP))
@@ -101,7 +101,7 @@ def minimise(
     target: Target,
     theta_BP: Array,
     *,
-    fixed_P: np.ndarray | None = None,
+    fixed_BP: np.ndarray | None = None,
     steps: int = 100,
     tolerance: float = 1e-12,
 ) -> Solution:
@@ -112,7 +112,7 @@ def minimise(
       setting: The law bound to the points.
       target: Values and weights; one row for all, or one a problem.
       theta_BP: Starts, one a problem.
-      fixed_P: Coordinates that stay where they start.
+      fixed_BP: Which coordinates of which problem stay where they start.
       steps: At most so many Newton steps.
       tolerance: A problem ends when a step could gain less than this part of its
         objective.
@@ -127,7 +127,7 @@ def minimise(
             setting,
             target.rows(part),
             theta_BP[part],
-            fixed_P=fixed_P,
+            fixed_BP=None if fixed_BP is None else fixed_BP[part],
             steps=steps,
             tolerance=tolerance,
         )
@@ -152,13 +152,13 @@ def _descend(
     target: Target,
     start_BP: Array,
     *,
-    fixed_P: np.ndarray | None,
+    fixed_BP: np.ndarray | None,
     steps: int,
     tolerance: float,
 ) -> Solution:
     theta_BP = np.clip(start_BP, setting.low_P, setting.high_P)
-    if fixed_P is not None:
-        theta_BP[:, fixed_P] = start_BP[:, fixed_P]
+    if fixed_BP is not None:
+        theta_BP = np.where(fixed_BP, start_BP, theta_BP)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         total_B = target.total(family.predict(setting, theta_BP))
         damping_B = np.full(theta_BP.shape[0], _DAMPING_START)
@@ -174,7 +174,7 @@ def _descend(
                 setting,
                 target if open_I.size == is_done_B.size else target.rows(open_I),
                 _Place(theta_BP[open_I], total_B[open_I], damping_B[open_I]),
-                fixed_P=fixed_P,
+                fixed_BP=None if fixed_BP is None else fixed_BP[open_I],
                 tolerance=tolerance,
             )
             theta_BP[open_I], total_B[open_I] = moved.theta_BP, moved.total_B
@@ -198,7 +198,7 @@ def _step(
     target: Target,
     place: _Place,
     *,
-    fixed_P: np.ndarray | None,
+    fixed_BP: np.ndarray | None,
     tolerance: float,
 ) -> _Place:
     theta_BP, total_B, damping_B = place.theta_BP, place.total_B, place.damping_B
@@ -207,8 +207,8 @@ def _step(
     )
     held_BP = (theta_BP <= setting.low_P) & (gradient_BP > 0)
     held_BP |= (theta_BP >= setting.high_P) & (gradient_BP < 0)
-    if fixed_P is not None:
-        held_BP |= fixed_P
+    if fixed_BP is not None:
+        held_BP |= fixed_BP
     gradient_BP = np.where(held_BP, 0.0, gradient_BP)
     size_BP = np.einsum("bpp->bp", majorant_BPP).copy()
     size_BP = np.maximum(size_BP, 1e-12 * size_BP.max(axis=1, keepdims=True) + 1e-300)
@@ -217,8 +217,8 @@ def _step(
         damped_BPP = _held(matrix_BPP, size_BP, damping_B, held_BP)
         move_BP = solve_linear(damped_BPP, gradient_BP)
         trial_BP = np.clip(theta_BP - move_BP, setting.low_P, setting.high_P)
-        if fixed_P is not None:
-            trial_BP[:, fixed_P] = theta_BP[:, fixed_P]
+        if fixed_BP is not None:
+            trial_BP = np.where(fixed_BP, theta_BP, trial_BP)
         trial_BP = np.where(np.isfinite(trial_BP), trial_BP, theta_BP)
         trial_B = target.total(family.predict(setting, trial_BP))
         promise_B = np.abs(np.einsum("bp,bp->b", move_BP, gradient_BP))
@@ -271,6 +271,14 @@ def screen(
     return quick.theta_BP[order_S[:keep]]
 
 
+def _rounding(target: Target) -> float:
+    """An objective this small is a perfect fit: relative residuals of 1e-9."""
+    scale = 1.0
+    if target.objective.residual == "linear":
+        scale = float(np.abs(target.value_BR).max())
+    return 0.5 * float(target.weight_BR.sum()) * (1e-9 * scale) ** 2
+
+
 def optimum(
     family: law.Law,
     setting: law.Setting,
@@ -294,7 +302,7 @@ def optimum(
     )
     best = int(np.argmin(polished.total_B))
     lowest = float(polished.total_B[best])
-    near_B = polished.total_B <= lowest * (1.0 + AGREEMENT) + 1e-300
+    near_B = polished.total_B <= lowest * (1.0 + AGREEMENT) + _rounding(target)
     certificate = Certificate(
         starts=start_SP.shape[0],
         polished=polished.total_B.shape[0],

@@ -28,13 +28,23 @@ class Term:
     """One summand: exp(amplitude + sum of exponent times a feature).
 
     Attributes:
-      places: Its coordinates, the amplitude first.
+      first: Place of its amplitude; those of its exponents follow.
       monomials: For each further coordinate, the axes whose centred logs are
         multiplied, and the sign.
     """
 
-    places: tuple[int, ...]
-    monomials: tuple[tuple[tuple[int, ...], float], ...]
+    first: int
+    monomials: tuple[tuple[tuple[int, ...], float], ...] = ()
+
+    @property
+    def span(self) -> slice:
+        """Its coordinates."""
+        return slice(self.first, self.first + 1 + len(self.monomials))
+
+    @property
+    def exponents(self) -> range:
+        """Places of its exponents."""
+        return range(self.first + 1, self.first + 1 + len(self.monomials))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +86,12 @@ class Additive(law.Law):
         log_x_RA = np.log(x_RA)
         if centre_A is None:
             centre_A = np.asarray(log_x_RA.mean(axis=0), dtype=np.float64)
-        log_y_R = np.log(y_R)
+        log_y_R = law.safe_log(y_R)
         low_P = np.zeros(len(self.coordinates))
         high_P = np.full(len(self.coordinates), law.EXPONENT_MAX)
         shift = float(np.max(np.abs(log_x_RA - centre_A))) * 2.0
         for term in self.terms:
-            place = term.places[0]
+            place = term.first
             low_P[place] = log_y_R.min() - _AMPLITUDE_RANGE - shift
             high_P[place] = log_y_R.max() + _AMPLITUDE_RANGE + shift
         for name in self.signed:
@@ -122,8 +132,8 @@ class Additive(law.Law):
         share_SK = np.asarray(divisions)[table[:, count + 1].astype(int)]
         column = 0
         for number, term in enumerate(powers):
-            start_SP[:, term.places[0]] = np.log(rest_S * share_SK[:, number])
-            for place in term.places[1:]:
+            start_SP[:, term.first] = np.log(rest_S * share_SK[:, number])
+            for place in term.exponents:
                 if self.coordinates[place] not in self.signed:
                     start_SP[:, place] = table[:, column]
                 column += 1
@@ -142,10 +152,10 @@ class Additive(law.Law):
         parts: list[Array] = []
         for term, column_Rp in zip(self.terms, features.column_KRp, strict=True):
             if term.monomials:
-                exponent_BR = theta_BP[:, list(term.places)] @ column_Rp.T
+                exponent_BR = theta_BP[:, term.span] @ column_Rp.T
                 parts.append(np.exp(exponent_BR, out=exponent_BR))
             else:
-                parts.append(np.exp(theta_BP[:, list(term.places)]))
+                parts.append(np.exp(theta_BP[:, term.span]))
         total_BR = parts[0] + parts[1] if len(parts) > 1 else parts[0].copy()
         for part in parts[2:]:
             total_BR += part
@@ -160,7 +170,7 @@ class Additive(law.Law):
             self.terms, parts, features.column_KRp, strict=True
         ):
             share_BR = part / total_BR
-            slope_BRP[:, :, list(term.places)] = share_BR[..., None] * column_Rp
+            slope_BRP[:, :, term.span] = share_BR[..., None] * column_Rp
         return np.log(total_BR), slope_BRP
 
     def newton_parts(
@@ -178,7 +188,7 @@ class Additive(law.Law):
         for term, pull_BR, column_Rp in zip(
             self.terms, pull_KBR, features.column_KRp, strict=True
         ):
-            gradient_BP[:, list(term.places)] = pull_BR @ column_Rp
+            gradient_BP[:, term.span] = pull_BR @ column_Rp
         # d2f = sum_k p_k ff' - (sum_k p_k f)(sum_k p_k f)': the second part joins J'J.
         true_BPP = np.empty((batch, count, count))
         majorant_BPP = np.empty((batch, count, count))
@@ -186,17 +196,21 @@ class Additive(law.Law):
         mixed_KBR = [mixed_BR * share_BR for share_BR in share_KBR]
         major_KBR = [majorant_BR * share_BR for share_BR in share_KBR]
         for one, other, product_Rm in features.product_KK:
-            shape = (batch, len(self.terms[one].places), len(self.terms[other].places))
+            shape = (
+                batch,
+                len(self.terms[one].monomials) + 1,
+                len(self.terms[other].monomials) + 1,
+            )
             weight_BR = mixed_KBR[one] * share_KBR[other]
             if one == other:
                 weight_BR += pull_KBR[one]
             block = (weight_BR @ product_Rm).reshape(shape)
             np.multiply(major_KBR[one], share_KBR[other], out=weight_BR)
             major = (weight_BR @ product_Rm).reshape(shape)
-            rows, columns = self.terms[one].places, self.terms[other].places
+            rows, columns = self.terms[one].span, self.terms[other].span
             for target, value in ((true_BPP, block), (majorant_BPP, major)):
-                target[np.ix_(range(batch), rows, columns)] = value
-                target[np.ix_(range(batch), columns, rows)] = value.swapaxes(1, 2)
+                target[:, rows, columns] = value
+                target[:, columns, rows] = value.swapaxes(1, 2)
         return gradient_BP, true_BPP, majorant_BPP
 
 

@@ -31,9 +31,9 @@ class Chinchilla(additive.Additive):
     exponents = ("alpha", "beta")
     floor = "log_E"
     terms = (
-        additive.Term((0,), ()),
-        additive.Term((1, 2), (((0,), -1.0),)),
-        additive.Term((3, 4), (((1,), -1.0),)),
+        additive.Term(0),
+        additive.Term(1, (((0,), -1.0),)),
+        additive.Term(3, (((1,), -1.0),)),
     )
 
     def coefficients(self, setting: law.Setting, theta_BP: Array) -> dict[str, Array]:

@@ -139,3 +139,44 @@ def grid(*columns: list[float]) -> Array:
     """All combinations of some values, one row each."""
     mesh = np.meshgrid(*[np.asarray(c, dtype=np.float64) for c in columns])
     return np.stack([m.ravel() for m in mesh], axis=1)
+
+
+def safe_log(y_R: Array) -> Array:
+    """Logarithms, zeros and negative values taken as a thousandth of the lowest above.
+
+    Only ranges and starts are made of these; a value that is not positive never meets a
+    logarithm in an objective.
+    """
+    lowest = float(y_R[y_R > 0].min())
+    return np.log(np.where(y_R > 0, y_R, 1e-3 * lowest))
+
+
+def setting_of(
+    x_RA: Array,
+    *,
+    bounds: list[tuple[float, float]],
+    start_SP: Array,
+    centre_A: Array | None = None,
+) -> Setting:
+    """A setting from bounds and starts, centred on the mean logs."""
+    log_x_RA = np.log(x_RA)
+    if centre_A is None:
+        centre_A = np.asarray(log_x_RA.mean(axis=0), dtype=np.float64)
+    low_P, high_P = (
+        np.asarray(side, dtype=np.float64) for side in zip(*bounds, strict=True)
+    )
+    return Setting(
+        log_x_RA=log_x_RA,
+        centre_A=centre_A,
+        low_P=low_P,
+        high_P=high_P,
+        start_SP=np.unique(np.clip(start_SP, low_P, high_P), axis=0),
+    )
+
+
+def shares(start_BK: Array) -> tuple[Array, Array]:
+    """Log of a sum of exponentials over the last axis, and the part of each."""
+    top_B1 = start_BK.max(axis=-1, keepdims=True)
+    part_BK = np.exp(start_BK - top_B1)
+    sum_B1 = part_BK.sum(axis=-1, keepdims=True)
+    return (top_B1 + np.log(sum_B1))[..., 0], part_BK / sum_B1

@@ -32,8 +32,8 @@ class SinglePower(additive.Additive):
     exponents = ("alpha",)
     floor = "log_E"
     terms = (
-        additive.Term((0,), ()),
-        additive.Term((1, 2), (((0,), -1.0),)),
+        additive.Term(0),
+        additive.Term(1, (((0,), -1.0),)),
     )
 
     def coefficients(self, setting: law.Setting, theta_BP: Array) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""A shard's suffix array on device: next tokens of rows, intervals of longer n-grams."""
+"""A shard's suffix array on device: next tokens of rows, rows of longer n-grams."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ Documents are separate segments: no n-gram crosses from one into the next.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,15 +14,17 @@ import numpy as np
 from jaxtyping import Int, Integer
 
 from gr_jax.core import artifacts, errors, progress
-from gr_jax.identifiers import suffix_array, suffix_shard
+from gr_jax.identifiers import suffix_array, suffix_shard, wavelet_shard
 
 KIND = "constraint-index"
 STRUCTURE = "substring"
 SCHEMA_VERSION = 1
-WINDOW = 1024
+WINDOW = 2048
+COMPACT_WINDOW = 4096
 MAX_LENGTH = 32
 
 Ngrams = Sequence[Sequence[int]]
+Shard = suffix_shard.SuffixShard | wavelet_shard.WaveletShard
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,12 @@ class SubstringIndex:
     token_of_dense_V: Int[np.ndarray, " V"]
     row_starts_T: Int[np.ndarray, " T"]
     shard_rows_Z: Int[np.ndarray, " Z"]
-    shards: tuple[suffix_shard.SuffixShard, ...]
+    shards: tuple[Shard, ...]
+
+    @property
+    def is_compact(self) -> bool:
+        """Whether the shards are wavelet matrices and not suffix arrays."""
+        return isinstance(self.shards[0], wavelet_shard.WaveletShard)
 
     @property
     def tokens(self) -> int:
@@ -90,7 +98,9 @@ class SubstringIndex:
           [2, 1, 0]
         """
         lo_QZ, hi_QZ = self.find(ngrams)
-        return (hi_QZ - lo_QZ).sum(axis=1)
+        count_Q = (hi_QZ - lo_QZ).sum(axis=1)
+        is_empty_Q = np.array([len(ngram) == 0 for ngram in ngrams], bool)
+        return np.where(is_empty_Q, self.tokens, count_Q)
 
     def locate(
         self,
@@ -184,6 +194,7 @@ class SubstringIndex:
                     "tokens": self.tokens,
                     "documents": self.documents,
                     "shards": len(self.shards),
+                    "is_compact": self.is_compact,
                     "bytes": self.nbytes,
                 },
             )
@@ -206,7 +217,9 @@ def load(folder: Path, *, verify: artifacts.Verify = "full") -> SubstringIndex:
             )
         )
     shard_rows_Z = np.load(folder / "shard_rows.npy", allow_pickle=False)
-    shards: list[suffix_shard.SuffixShard] = []
+    is_compact = manifest.facts["is_compact"]
+    kind = wavelet_shard.WaveletShard if is_compact else suffix_shard.SuffixShard
+    shards: list[Shard] = []
     for number in range(manifest.facts["shards"]):
         prefix = f"shard{number:04d}_"
         arrays = {
@@ -216,7 +229,7 @@ def load(folder: Path, *, verify: artifacts.Verify = "full") -> SubstringIndex:
             for path in folder.glob(f"{prefix}*.npy")
         }
         documents = int(shard_rows_Z[number + 1] - shard_rows_Z[number])
-        shards.append(suffix_shard.SuffixShard.of_arrays(arrays, documents))
+        shards.append(kind.of_arrays(arrays, documents))
     return SubstringIndex(
         vocabulary_size=manifest.facts["vocabulary_size"],
         window=manifest.config["window"],
@@ -233,9 +246,10 @@ def build(
     row_starts_T: Integer[np.ndarray, " T"],
     *,
     vocabulary_size: int,
-    window: int = WINDOW,
+    window: int | None = None,
     max_length: int = MAX_LENGTH,
     shards: int = 1,
+    is_compact: bool = False,
     report: progress.Progress = progress.SILENT,
 ) -> SubstringIndex:
     """Indexes every substring of every document.
@@ -245,11 +259,13 @@ def build(
       row_starts_T: Where each document starts, and the number of tokens last.
       vocabulary_size: Every token is below it.
       window: Widest interval that the decoder reads suffix by suffix; wider contexts
-        get a bitmap of ``vocabulary_size`` bits.
+        get a bitmap of ``vocabulary_size`` bits. None: `WINDOW` or `COMPACT_WINDOW`.
       max_length: Longest n-gram, forced beginnings included, that gets bitmaps; longer
         ones are still exact, but read suffix by suffix.
       shards: Parts to cut the collection into, at least; a part never holds more than
         2^28 tokens. Use the number of devices that share the index.
+      is_compact: Keep wavelet matrices (19 bits a token at 32 k tokens, and bitmaps)
+        instead of suffix arrays (48 bits): the same answers, slower.
       report: Is told of each finished shard.
 
     Returns:
@@ -272,12 +288,15 @@ def build(
     is_present_V[tokens_E] = True
     token_of_dense_V = np.append(-1, np.flatnonzero(is_present_V)).astype(np.int32)
     cuts_Z = _cut(starts_T, shards)
+    if window is None:
+        window = COMPACT_WINDOW if is_compact else WINDOW
+    build_shard = wavelet_shard.build if is_compact else suffix_shard.build
     report.start("substring index", cuts_Z.size - 1)
-    built: list[suffix_shard.SuffixShard] = []
-    for first, end in zip(cuts_Z[:-1], cuts_Z[1:], strict=True):
+    built: list[Shard] = []
+    for first, end in itertools.pairwise(cuts_Z.tolist()):
         text_E = _dense_text(tokens_E, starts_T[first : end + 1], token_of_dense_V)
         built.append(
-            suffix_shard.build(
+            build_shard(
                 text_E,
                 token_of_dense_V,
                 documents=int(end - first),

@@ -76,23 +76,16 @@ class SuffixShard:
         return {
             "text": self.text_E,
             "rows": self.rows_E,
-            "context_depths": self.contexts.depth_start_D,
-            "context_rows": self.contexts.first_row_C,
-            "context_bits": self.contexts.bits_CxV,
+            **self.contexts.arrays(),
         }
 
     @classmethod
     def of_arrays(cls, arrays: dict[str, np.ndarray], documents: int) -> SuffixShard:
         """The shard whose `arrays` these are."""
-        contexts = wide_contexts.WideContexts(
-            depth_start_D=arrays["context_depths"],
-            first_row_C=arrays["context_rows"],
-            bits_CxV=arrays["context_bits"],
-        )
         return cls(
             text_E=arrays["text"],
             rows_E=arrays["rows"],
-            contexts=contexts,
+            contexts=wide_contexts.WideContexts.of_arrays(arrays),
             documents=documents,
         )
 

@@ -7,6 +7,7 @@ the window gets one bit a vocabulary entry instead, found by its depth and first
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Int, UInt
@@ -32,6 +33,23 @@ class WideContexts:
         """Bytes of all arrays."""
         return (
             self.depth_start_D.nbytes + self.first_row_C.nbytes + self.bits_CxV.nbytes
+        )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays to save, by name."""
+        return {
+            "context_depths": self.depth_start_D,
+            "context_rows": self.first_row_C,
+            "context_bits": self.bits_CxV,
+        }
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> WideContexts:
+        """The contexts whose `arrays` are among these."""
+        return cls(
+            depth_start_D=arrays["context_depths"],
+            first_row_C=arrays["context_rows"],
+            bits_CxV=arrays["context_bits"],
         )
 
 
@@ -98,7 +116,7 @@ def _children(
     )
 
 
-def _set_bits(bits_CxV: np.ndarray, row: np.ndarray, entry: np.ndarray) -> None:
+def set_bits(bits_CxV: np.ndarray, row: np.ndarray, entry: np.ndarray) -> None:
     """Sets bit ``entry`` of each ``row``; pairs ascend and none comes twice."""
     if row.size == 0:
         return
@@ -137,7 +155,7 @@ def find_wide_contexts(
     """
     words = (vocabulary_size + 31) // 32
     lo_C, hi_C = np.array([padding]), np.array([rows_E.size])
-    depth_start, first_rows, bitmaps = [0], [], []
+    levels: list[tuple[np.ndarray, np.ndarray]] = []
     for depth in range(max_length):
         bits = np.zeros((lo_C.size, words), np.uint32)
         next_lo, next_hi = np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -145,17 +163,21 @@ def find_wide_contexts(
             parent, token, first, end = _children(text_E, rows_E, lo_C, hi_C, depth)
             is_token = token > 0
             parent, first, end = parent[is_token], first[is_token], end[is_token]
-            _set_bits(bits, parent, token_of_dense_V[token[is_token]])
+            set_bits(bits, parent, token_of_dense_V[token[is_token]])
             is_wide = end - first > window
             next_lo, next_hi = first[is_wide], end[is_wide]
-        first_rows.append(lo_C)
-        bitmaps.append(bits)
-        depth_start.append(depth_start[-1] + lo_C.size)
+        levels.append((lo_C, bits))
         if depth == 0 and padding > window:
             next_lo, next_hi = np.append(0, next_lo), np.append(padding, next_hi)
         lo_C, hi_C = next_lo, next_hi
+    return of_levels(levels)
+
+
+def of_levels(levels: list[tuple[np.ndarray, np.ndarray]]) -> WideContexts:
+    """The table of contexts given as (first rows, bitmaps) of each depth from 0."""
+    sizes = [rows.size for rows, _ in levels]
     return WideContexts(
-        depth_start_D=np.array(depth_start, np.int32),
-        first_row_C=np.concatenate(first_rows).astype(np.int32),
-        bits_CxV=np.concatenate(bitmaps),
+        depth_start_D=np.append(0, np.cumsum(sizes)).astype(np.int32),
+        first_row_C=np.concatenate([rows for rows, _ in levels]).astype(np.int32),
+        bits_CxV=np.concatenate([bits for _, bits in levels]),
     )

@@ -23,7 +23,7 @@ def best_in_rows(
     Returns:
       ``(score, place)``; ``-inf`` and 0 where a row has fewer than ``count`` entries.
     """
-    rows, width = score_RV.shape
+    width = score_RV.shape[1]
     taken = min(count, width)
     if width >= 8 * _GROUP and taken <= _MAX_GROUPED and width >= 4 * _GROUP * taken:
         score_RK, place_RK = _best_by_groups(score_RV, taken)

@@ -10,21 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gr_jax.core import artifacts, errors
-from gr_jax.data import reading
+from gr_jax.data import judgements, reading
 
 KIND = "collection"
 SCHEMA_VERSION = 1
-QRELS_HEADER = ("query-id", "corpus-id", "score")
-_GRADE_LIMIT = 1 << 31
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
-Qrels = dict[str, dict[str, int]]
+Qrels = judgements.Qrels
 Row = TypeVar("Row")
 
 
@@ -78,14 +74,18 @@ class Collection:
         }
 
 
+Rows = Iterable[tuple[int, dict[str, Any]]]
+
+
 def _strings(
     path: Path,
     tally: reading.Tally,
     noun: str,
     make: Callable[[dict[str, Any]], Row],
+    rows: Rows,
 ) -> Iterator[Row]:
     seen = reading.Seen(path, noun, tally)
-    for number, row in reading.json_rows(path, tally):
+    for number, row in rows:
         try:
             reading.checked_id(reading.text_field(row, "_id"), "_id")
             made = make(row)
@@ -108,6 +108,22 @@ def _query(row: dict[str, Any]) -> Query:
     return Query(row["_id"], text)
 
 
+def documents_of_rows(
+    path: Path, rows: Rows, tally: reading.Tally
+) -> Iterator[Document]:
+    """Documents of numbered rows with ``_id``, ``title`` and ``text``, checked.
+
+    Raises:
+      InputError: ``file:line: field: value: remedy``.
+    """
+    for document in _strings(path, tally, "documents", _document, rows):
+        if not document.text.strip():
+            tally.counts["documents without text"] += 1
+            if not document.title.strip():
+                tally.counts["documents without text and title"] += 1
+        yield document
+
+
 def read_documents(
     path: Path, tally: reading.Tally | None = None
 ) -> Iterator[Document]:
@@ -120,12 +136,16 @@ def read_documents(
       InputError: ``file:line: field: value: remedy``.
     """
     tally = tally or reading.Tally()
-    for document in _strings(path, tally, "documents", _document):
-        if not document.text.strip():
-            tally.counts["documents without text"] += 1
-            if not document.title.strip():
-                tally.counts["documents without text and title"] += 1
-        yield document
+    return documents_of_rows(path, reading.json_rows(path, tally), tally)
+
+
+def queries_of_rows(path: Path, rows: Rows, tally: reading.Tally) -> Iterator[Query]:
+    """Queries of numbered rows with ``_id`` and ``text``, checked.
+
+    Raises:
+      InputError: ``file:line: field: value: remedy``; an empty query is an error.
+    """
+    return _strings(path, tally, "queries", _query, rows)
 
 
 def read_queries(path: Path, tally: reading.Tally | None = None) -> Iterator[Query]:
@@ -134,33 +154,8 @@ def read_queries(path: Path, tally: reading.Tally | None = None) -> Iterator[Que
     Raises:
       InputError: ``file:line: field: value: remedy``; an empty query is an error.
     """
-    return _strings(path, tally or reading.Tally(), "queries", _query)
-
-
-def _judgement(cells: list[str]) -> tuple[str, str, int]:
-    if len(cells) != len(QRELS_HEADER):
-        raise ValueError(
-            f"columns: {len(cells)}: write query-id, corpus-id and score between tabs"
-        )
-    query, document, score = cells
-    reading.checked_id(query, "query-id")
-    reading.checked_id(document, "corpus-id")
-    if not _INTEGER.fullmatch(score.strip()):
-        raise ValueError(f"score: {errors.shown(score)}: write an integer")
-    grade = int(score)
-    if abs(grade) >= _GRADE_LIMIT:
-        raise ValueError(f"score: {grade}: too large for a grade")
-    return query, document, grade
-
-
-def _checked_header(path: Path, number: int, line: str) -> None:
-    cells = line.split("\t")
-    if tuple(cell.strip() for cell in cells) == QRELS_HEADER:
-        return
-    remedy = "the first line must be query-id, corpus-id, score between tabs"
-    if len(line.split()) == 4 and _INTEGER.fullmatch(line.split()[3]):
-        remedy = "TREC judgements (4 columns, no header): `gr-jax corpus` imports them"
-    raise errors.InputError(errors.fault(f"{path}:{number}", "header", line, remedy))
+    tally = tally or reading.Tally()
+    return queries_of_rows(path, reading.json_rows(path, tally), tally)
 
 
 def read_qrels(path: Path, tally: reading.Tally | None = None) -> Qrels:
@@ -171,26 +166,7 @@ def read_qrels(path: Path, tally: reading.Tally | None = None) -> Qrels:
         message names both lines.
     """
     tally = tally or reading.Tally()
-    seen = reading.Seen(path, "judgements", tally)
-    qrels: Qrels = {}
-    has_header = False
-    for number, line in reading.lines(path, tally):
-        if not has_header:
-            _checked_header(path, number, line)
-            has_header = True
-            continue
-        try:
-            query, document, grade = _judgement(line.split("\t"))
-        except ValueError as error:
-            tally.fault("bad judgements", f"{path}:{number}: {error}")
-            continue
-        if grade < 0:
-            tally.counts["negative grades read as 0"] += 1
-        if seen.is_new((query, document), number, grade, "score"):
-            qrels.setdefault(query, {})[document] = max(grade, 0)
-    if not has_header:
-        raise errors.InputError(f"{path}: empty: write the header and judgements")
-    return qrels
+    return judgements.read(path, tally)
 
 
 def file_of(folder: Path, stem: str) -> Path:
@@ -317,22 +293,6 @@ def query_line(query: Query) -> str:
     return _json_line({"_id": query.id, "text": query.text})
 
 
-def qrels_lines(qrels: Qrels) -> Iterator[str]:
-    """The lines of a judgement file, header first."""
-    yield "\t".join(QRELS_HEADER) + "\n"
-    for query, row in qrels.items():
-        for document, grade in row.items():
-            yield f"{query}\t{document}\t{grade}\n"
-
-
-def counts_of(qrels: Mapping[str, Qrels]) -> dict[str, dict[str, int]]:
-    """Queries and judgements of each split."""
-    return {
-        split: {"queries": len(rows), "judgements": sum(map(len, rows.values()))}
-        for split, rows in qrels.items()
-    }
-
-
 def write_collection(
     folder: Path,
     collection: Collection,
@@ -351,12 +311,12 @@ def write_collection(
             staged / "queries.jsonl", map(query_line, collection.queries.values())
         )
         for split, rows in collection.qrels.items():
-            write_rows(staged / "qrels" / f"{split}.tsv", qrels_lines(rows))
+            write_rows(staged / "qrels" / f"{split}.tsv", judgements.lines(rows))
         counted: dict[str, Any] = {
             "name": collection.name,
             "documents": len(collection.documents),
             "queries": len(collection.queries),
-            "splits": counts_of(collection.qrels),
+            "splits": judgements.counts(collection.qrels),
         }
         return artifacts.write_manifest(
             staged,

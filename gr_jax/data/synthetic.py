@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from gr_jax.core import artifacts, errors
-from gr_jax.data import corpus
+from gr_jax.data import corpus, judgements
 
 NAME = "synthetic"
 SPLITS: tuple[str, ...] = ("train", "dev", "test", "unseen")
@@ -292,7 +292,7 @@ def _write_queries(folder: Path, world: World) -> dict[str, int]:
         texts = opened(stack, "queries.jsonl")
         files = {split: opened(stack, f"qrels/{split}.tsv") for split in SPLITS}
         for file in files.values():
-            file.write("\t".join(corpus.QRELS_HEADER) + "\n")
+            file.write("\t".join(judgements.HEADER) + "\n")
         for entity in range(world.documents):
             for split, query in world.queries(entity):
                 texts.write(corpus.query_line(query))

@@ -1,0 +1,439 @@
+"""The sections of the page, each from the study alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+from gr_jax.core import artifacts
+from gr_jax.evaluate import significance
+from gr_jax.fit import fits as stored_fits
+from gr_jax.report import checklist, contents, markup, notation, tables
+
+escape = markup.escape
+_EXPONENTS = ("alpha", "beta", "gamma")
+
+
+def _lead(text: str) -> str:
+    return f'<p class="lead">{text}</p>'
+
+
+def section(key: str, title: str, lead: str, body: str) -> str:
+    """A headed part of the page; ``lead`` and ``body`` are HTML."""
+    return f'<section id="{key}"><h2>{escape(title)}</h2>{_lead(lead)}{body}</section>'
+
+
+# ------------------------------------------------------------------------- summary
+
+
+def _tile(label: str, figure: str, under: str) -> str:
+    return (
+        f'<div class="tile"><div class="label">{escape(label)}</div>'
+        f'<div class="figure">{figure}</div><div class="under">{under}</div></div>'
+    )
+
+
+def _best_tile(study: contents.Study) -> str:
+    best = tables.best_rows(study)[0]
+    measure = best.record.metrics.get(tables.HEADLINE)
+    if measure is None:
+        return ""
+    figure = markup.traced(
+        notation.number(measure.value),
+        source=best.source,
+        pointer=f"metrics.{tables.HEADLINE}",
+        value=measure.value,
+    )
+    return _tile(
+        f"best generative {notation.axis(tables.HEADLINE)}",
+        figure,
+        f"{escape(notation.interval(measure))} · {escape(tables.label(best.record))}",
+    )
+
+
+def _rival_tiles(study: contents.Study) -> str:
+    tiles = ""
+    for baseline in study.baselines:
+        measure = baseline.measures.get(tables.HEADLINE)
+        if measure is not None:
+            figure = markup.traced(
+                notation.number(measure.value),
+                source=baseline.source,
+                pointer=f"metrics.{tables.HEADLINE}",
+                value=measure.value,
+            )
+            name = f"{baseline.name} {notation.axis(tables.HEADLINE)}"
+            tiles += _tile(name, figure, escape(notation.interval(measure)))
+    return tiles
+
+
+def tiles(study: contents.Study) -> str:
+    """What the study is, in a few numbers."""
+    records = [row.record for row in study.rows]
+    sizes = [r.params_non_embedding for r in records]
+    cells = {r.cell: r for r in records}
+    wall = sum(sum(r.wall_s.values()) for r in cells.values())
+    flops = sum(r.train_flops for r in cells.values())
+    fitted = sum(fit.is_fitted for fit in study.fits)
+    queries = max((m.n for r in records for m in r.metrics.values()), default=0)
+    parts = [
+        _best_tile(study),
+        _rival_tiles(study),
+        _tile(
+            "trained cells",
+            str(len(cells)),
+            f"{len(records)} records, {queries} queries each",
+        ),
+        _tile(
+            "parameters",
+            f"{notation.count(min(sizes))} to {notation.count(max(sizes))}",
+            "without embedding and head",
+        ),
+        _tile("laws", f"{fitted} of {len(study.fits)}", "fitted; the rest refused"),
+        _tile(
+            "compute",
+            f"{notation.count(flops)}FLOP",
+            f"training; {notation.seconds(wall)} of wall time",
+        ),
+    ]
+    return f'<div class="tiles">{"".join(parts)}</div>'
+
+
+def _verdict_line(
+    method: str, rival: str, source: str, compared: list[significance.Comparison]
+) -> str:
+    found = next((c for c in compared if c.metric == tables.HEADLINE), None)
+    if found is None:
+        return ""
+    gap = found.difference
+    side = "above" if gap.value > 0 else "below"
+    clear = "clearly " if gap.low > 0 or gap.high < 0 else "not clearly "
+    text = (
+        f"{method} is {clear}{side} {rival}: {notation.axis(found.metric)} "
+        f"{found.first:.3f} against {found.second:.3f}, difference {gap.value:+.3f} "
+        f"[{gap.low:+.3f}, {gap.high:+.3f}]; {found.wins} wins, {found.losses} losses, "
+        f"{found.ties} ties; p = {found.p_randomisation:.2g}"
+    )
+    return f'<p data-source="{escape(source)}">{escape(text)}</p>'
+
+
+def verdict(
+    study: contents.Study,
+    paired: list[tuple[str, str, str, list[significance.Comparison]]],
+) -> str:
+    """What the study says, in sentences; and what is missing from it."""
+    lines = "".join(_verdict_line(*one) for one in paired)
+    refused = [fit for fit in study.fits if not fit.is_fitted]
+    if study.fits and len(refused) == len(study.fits):
+        lines += "<p>No law could be fitted: each refusal says why below.</p>"
+    notes = "".join(
+        f'<p class="note warn">{escape(problem)}</p>' for problem in study.problems
+    )
+    return (
+        f'<div class="card verdict" style="margin-top:18px">{lines}{notes}</div>'
+        if (lines or notes)
+        else ""
+    )
+
+
+# ---------------------------------------------------------------------------- laws
+
+
+def _param_rows(fit: stored_fits.Fit, source: str) -> str:
+    rows = "".join(
+        "<tr><td>{}</td><td>{}</td><td>{}</td></tr>".format(
+            escape(name),
+            markup.traced(
+                notation.number(p.get("value")),
+                source=source,
+                pointer=f"params.{name}",
+                value=p.get("value"),
+            ),
+            escape(
+                f"[{notation.number(p.get('low'))}, {notation.number(p.get('high'))}]"
+            ),
+        )
+        for name, p in fit.params.items()
+    )
+    return f"<table><tbody>{rows}</tbody></table>" if rows else ""
+
+
+def _quality(fit: stored_fits.Fit) -> str:
+    quality = fit.quality
+    seen = fit.certificate
+    parts: list[str] = []
+    if quality:
+        parts.append(
+            f"{quality.get('n')} points, {quality.get('parameters')} parameters, "
+            f"residual spread {notation.number(quality.get('sigma'))}"
+        )
+    if seen:
+        parts.append(f"{seen.get('agreeing')} of {seen.get('polished')} starts agree")
+    if fit.method:
+        parts.append(f"intervals: {fit.method}")
+    return "".join(f'<p class="note">{escape(part)}</p>' for part in parts)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return notation.number(value)
+    if isinstance(value, list | dict):
+        return json.dumps(value)[:160]
+    return str(value)
+
+
+def _backtest(fit: stored_fits.Fit) -> str:
+    if not fit.backtest:
+        return '<p class="note">Not back-tested.</p>'
+    shown = "; ".join(
+        f"{name.replace('_', ' ')} {_short(value)}"
+        for name, value in fit.backtest.items()
+        if not isinstance(value, list | dict)
+    )
+    return f'<p class="note">Back-test: {escape(shown)}</p>' if shown else ""
+
+
+def _held(fit: stored_fits.Fit) -> str:
+    held = str(fit.group.get("held") or "")
+    return f"held: {held}" if held else fit.name
+
+
+def law_card(fit: stored_fits.Fit, place: int, figure: str) -> str:
+    """One fit: its figure, coefficients, warnings; or its refusal, smaller."""
+    source = f"{contents.FITS}#/fits/{place}"
+    state = markup.tag(fit.status, "good" if fit.is_fitted else "bad")
+    side = f'<div class="formula mono">{escape(fit.formula)}</div>'
+    if fit.is_fitted:
+        side += _param_rows(fit, source) + _quality(fit) + _backtest(fit)
+    else:
+        side += f'<p class="note bad">{escape(fit.reason)}</p>'
+    side += "".join(
+        f'<p class="note warn">{escape(w.get("message", w))}</p>' for w in fit.warnings
+    )
+    size = "plot" if fit.is_fitted else "plot tiny"
+    return (
+        f'<article class="card law" id="fit-{place}"><div class="head">'
+        f"<h3>{escape(notation.axis(fit.y))} by {escape(notation.axis(fit.x))}</h3>"
+        f"{markup.tag(fit.law)}{state}"
+        f'<span class="note" style="margin:0">{escape(_held(fit))}</span></div>'
+        f'<div class="{size}" data-figure="{escape(figure)}"></div>'
+        f'<div class="side" data-fit="{place}">{side}'
+        f'<p class="note">{markup.traced(source, source=source, pointer="")}</p>'
+        "</div></article>"
+    )
+
+
+def family_of(fit: stored_fits.Fit) -> str:
+    """What the runs of a fit share, as a heading."""
+    parts = [str(fit.group.get(k) or "") for k in ("arch", "identifier_kind")]
+    return " \u00b7 ".join(part for part in parts if part) or fit.name
+
+
+def glance(study: contents.Study) -> str:
+    """Exponents of all laws: a row for each metric of a family, a column an axis."""
+    axes = list(dict.fromkeys(fit.x for fit in study.fits))
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for place, fit in enumerate(study.fits):
+        source = f"{contents.FITS}#/fits/{place}"
+        if fit.is_fitted:
+            shown = "<br>".join(
+                markup.traced(
+                    f"{name} {notation.number(p['value'])}",
+                    source=source,
+                    pointer=f"params.{name}",
+                    value=p["value"],
+                )
+                + f"<small>[{notation.number(p.get('low'))}, "
+                f"{notation.number(p.get('high'))}]</small>"
+                for name, p in fit.params.items()
+                if name in _EXPONENTS
+            )
+        else:
+            shown = markup.tag(fit.reason.split(":")[0] or "refused", "bad")
+        row = rows.setdefault((family_of(fit), fit.y), {})
+        row[fit.x] = f'{shown} <a href="#fit-{place}" title="the fit">&darr;</a>'
+    head = "".join(
+        f"<th>{escape(name)}</th>"
+        for name in ("family", "metric", *(f"by {notation.short(x)}" for x in axes))
+    )
+    lines = "".join(
+        f"<tr><td>{escape(family)}</td><td>{escape(notation.short(y))}</td>"
+        + "".join(f'<td class="num">{row.get(x, "")}</td>' for x in axes)
+        + "</tr>"
+        for (family, y), row in rows.items()
+    )
+    return (
+        '<div class="scroll" style="max-height:none;margin-bottom:18px">'
+        f'<table id="table-glance"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
+    )
+
+
+# ------------------------------------------------------------------------ retrieval
+
+
+def comparisons(
+    paired: list[tuple[str, str, str, list[significance.Comparison]]],
+) -> str:
+    """Wins, losses and paired tests as a table."""
+    if not paired:
+        return ""
+    head = "".join(
+        f"<th>{escape(name)}</th>"
+        for name in (
+            "method",
+            "rival",
+            "metric",
+            "difference, 95%",
+            "wins",
+            "losses",
+            "ties",
+            "p, randomisation",
+            "p, Holm",
+        )
+    )
+    rows = ""
+    for method, rival, source, compared in paired:
+        for c in compared:
+            gap = c.difference
+            cells = [
+                method,
+                rival,
+                notation.axis(c.metric),
+                f"{gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]",
+                c.wins,
+                c.losses,
+                c.ties,
+                f"{c.p_randomisation:.2g}",
+                f"{c.p_holm:.2g}",
+            ]
+            inner = "".join(
+                f'<td data-source="{escape(source)}">{escape(v)}</td>' for v in cells
+            )
+            rows += f"<tr>{inner}</tr>"
+    return (
+        '<h3 style="margin-top:22px">Paired, query by query</h3><div class="scroll">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+# ------------------------------------------------------------------------- examples
+
+
+def _key(key: contents.Key) -> str:
+    told: list[str] = []
+    if key.logprob is not None:
+        told.append(f"log p {key.logprob:.2f}")
+    if key.weight is not None:
+        told.append(f"weight {key.weight:.2f}")
+    return (
+        f'<span class="key">{escape(key.text)}<small>{", ".join(told)}</small></span>'
+    )
+
+
+def _hit(hit: contents.Hit) -> str:
+    keys = "".join(map(_key, hit.keys))
+    mark = " relevant" if hit.is_relevant else ""
+    badge = " " + markup.tag("relevant", "good") if hit.is_relevant else ""
+    return (
+        f'<div class="hit{mark}"><span class="rank">{hit.rank}</span>'
+        f'<span class="title">{escape(hit.title)}{badge}</span>'
+        f'<span class="score">{hit.score:.3f}</span>'
+        f'<div class="keys">{keys}</div></div>'
+    )
+
+
+def example(shown: contents.Example, *, is_open: bool) -> str:
+    """One query, its documents, and the identifiers that brought each."""
+    rank = shown.first_relevant_rank
+    if rank is None:
+        badge = markup.tag(f"not in the first {len(shown.hits)}", "bad")
+    else:
+        badge = markup.tag(f"found at {rank}", "good" if rank == 1 else "warn")
+    wanted = "".join(
+        f'<p class="note">Relevant: {escape(title)} <span class="mono">{escape(name)}'
+        "</span></p>"
+        for name, title in shown.relevant
+    )
+    return (
+        f"<details{' open' if is_open else ''}><summary><span>{escape(shown.text)}"
+        f'</span><span class="push">{badge}</span></summary><div class="hits">{wanted}'
+        f'{"".join(map(_hit, shown.hits))}<p class="note">'
+        f"{markup.traced(shown.source, source=shown.source, pointer='')}</p></div>"
+        "</details>"
+    )
+
+
+# ---------------------------------------------------------------------------- setup
+
+
+def _artifact(artifact: contents.Artifact) -> str:
+    manifest = artifact.manifest
+    told = cast("dict[str, Any]", manifest.get("facts") or {})
+    seeds = cast("dict[str, int]", manifest.get("seeds") or {})
+    facts = [(k.replace("_", " "), escape(_short(v))) for k, v in told.items()]
+    facts += [(f"seed, {k}", escape(v)) for k, v in seeds.items()]
+    digest = artifacts.content_hash(manifest.get("files") or {})[:16]
+    facts += [("files", escape(len(manifest.get("files") or {})))]
+    facts += [("digest of files", f"<code>{digest}</code>")]
+    facts += [("commit", f"<code>{escape(manifest.get('commit', ''))}</code>")]
+    return (
+        f'<div class="card"><h3>{escape(artifact.path)} '
+        f"{markup.tag(str(manifest.get('kind', '')))}</h3>{markup.facts(facts)}</div>"
+    )
+
+
+def setup(study: contents.Study) -> str:
+    """Artefacts with their facts, then configuration and machines."""
+    records = [row.record for row in study.rows]
+    run = [
+        ("devices", escape("; ".join(sorted({r.device for r in records})))),
+        ("commits", escape("; ".join(sorted({r.commit for r in records})))),
+        ("splits", escape("; ".join(sorted({r.split for r in records})))),
+        ("seeds", escape(", ".join(map(str, sorted({r.seed for r in records}))))),
+    ]
+    found = [a.manifest.get("versions") for a in study.artifacts]
+    versions = cast("dict[str, str]", ([v for v in found if v] or [{}])[0])
+    run += [(f"version of {k}", escape(v)) for k, v in versions.items()]
+    config = escape(json.dumps(study.config, indent=2, ensure_ascii=False))
+    cards = "".join(map(_artifact, study.artifacts))
+    return (
+        f'<div class="grid2"><div class="card"><h3>Runs</h3>{markup.facts(run)}</div>'
+        f"{cards}</div>"
+        f'<div class="card"><details><summary><h3>Configuration (study.json)</h3>'
+        f'</summary><pre class="mono" style="white-space:pre-wrap">{config}</pre>'
+        "</details></div>"
+    )
+
+
+def how_measured(study: contents.Study) -> str:
+    """How each number was made: what is counted, in which order, over what."""
+    record = study.rows[0].record
+    queries = max((m.n for m in record.metrics.values()), default=0)
+    rows = [
+        ("queries", f"{queries} of split <code>{escape(record.split)}</code>; one that "
+         "a run lacks scores 0, one without a relevant document is left out"),
+        ("order", "by score; equal scores by document id, before any metric sees them"),
+        ("Recall@k", "share of a query's relevant documents among the first k"),
+        ("MRR@10, nDCG@10", "reciprocal rank of the first relevant document; linear "
+         "gain, ideal over all judged documents"),
+        ("CGL", "&minus;ln(S&#8315;/(S&#8315;+L&#8314;)): L&#8314; least loss of the "
+         "positives, S&#8315; sum of the negatives' losses, nats a token, padding "
+         f"excluded; {record.negatives} seeded negatives shared by all models. &rho; "
+         "is L&#8314; over the mean negative loss; null values are drawn in grey"),
+        ("contrastive entropy", "&minus;ln softmax of the positive among negatives, "
+         "on summed log-probabilities, temperature 1, one term for each positive pair; "
+         "calibrated: temperature from the other half of the queries"),
+        ("intervals", "95%, percentiles of bootstrap resamples of queries"),
+        ("paired tests", "Fisher randomisation on per-query differences, Holm's "
+         "correction over the metrics of a pair"),
+        ("controls", "the same retrieval with the model's probability replaced by a "
+         "constant: what remains is not the model's"),
+    ]  # fmt: skip
+    return f'<div class="card">{markup.facts(rows)}</div>'
+
+
+def form(study: contents.Study) -> str:
+    """The survey's checklist, answered."""
+    rows = [(question, escape(answer)) for question, answer in checklist.answers(study)]
+    return f'<div class="card">{markup.facts(rows)}</div>'

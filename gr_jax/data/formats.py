@@ -245,10 +245,12 @@ def _blocks(path: Path, tally: reading.Tally, tag: str) -> Iterator[tuple[int, s
 
 
 def _element(block: str, *tags: str) -> str:
+    """Text of the first of some tags, markup inside removed; topics close no tags."""
     for tag in tags:
-        pattern = rf"<{tag}>(.*?)(?:</{tag}>|(?=\n<)|\Z)"
-        if match := re.search(pattern, block, re.IGNORECASE | re.DOTALL):
-            return " ".join(_TAG.sub(" ", match[1]).split())
+        for end in (rf"</{tag}>", r"\n<|\Z"):
+            pattern = rf"<{tag}>(.*?)(?:{end})"
+            if match := re.search(pattern, block, re.IGNORECASE | re.DOTALL):
+                return " ".join(_TAG.sub(" ", match[1]).split())
     return ""
 
 

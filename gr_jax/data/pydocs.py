@@ -41,7 +41,7 @@ _GOOGLE_PARAMETER = re.compile(
 )
 _NUMPY_PARAMETER = re.compile(r"^(\w+)(?:, \w+)* : [^\n]*\n[ ]{2,}(\S[^\n]*)", re.M)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|_|\.|(?<=[a-zA-Z])(?=[0-9])")
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"[^\W_]+")
 
 _QUESTIONS = (
     "what does {words} do in {home}",
@@ -149,7 +149,8 @@ def entry_of(documented: docstrings.Documented, seed: int) -> Entry | None:
         *_questions(documented.name, seed),
     ]
     inside = normal(summary)
-    if not _is_query(summary) or inside in normal(f"{documented.name} {text}"):
+    shown = normal(f"{documented.name} {words} {text}")
+    if not _is_query(summary) or inside in shown:
         return Entry(documented.name, "", text, tuple(dict.fromkeys(queries)))
     # A query that gives its document's summary away would make the test an echo.
     train = tuple(q for q in dict.fromkeys(queries) if inside not in normal(q))

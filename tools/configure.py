@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -138,6 +139,8 @@ def load(files: Iterable[str], bindings: Iterable[str]) -> None:
     # The parser applies an import only to the text it stands in.
     dynamic = "from __gin__ import dynamic_registration"
     header = [dynamic, *(line for line in scan.imports if line != dynamic)]
+    # Gin logs an error for every place where it did not find an included file.
+    logging.disable(logging.ERROR)
     try:
         for path in paths:
             gin.parse_config_file(str(path))
@@ -145,6 +148,8 @@ def load(files: Iterable[str], bindings: Iterable[str]) -> None:
         gin_config.finalize()
     except _GIN_FAULTS as error:
         raise errors.UsageError(_one_line(error)) from error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def load_args(args: argparse.Namespace, *, default: str | None = None) -> None:

@@ -39,6 +39,12 @@ class Cell:
     seed: int
     decodings: tuple[Decoding, ...]
 
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Cell:
+        """The cell of its JSON form."""
+        decodings = tuple(Decoding(**each) for each in value["decodings"])
+        return cls(**{**value, "decodings": decodings})
+
     @property
     def label(self) -> str:
         """A short name for people; the hash is the real one."""
@@ -135,7 +141,22 @@ class Study:
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON."""
-        return dataclasses.asdict(self)
+        value = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {**value, "training": self.training.to_json()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Study:
+        """The study of its JSON form."""
+        fields = {
+            name: tuple(entry) if isinstance(entry, list) else entry
+            for name, entry in value.items()
+        }
+        fields["sizes"] = {k: tuple(v) for k, v in value["sizes"].items()}
+        training = dict(value["training"])
+        if training.get("lora") is not None:
+            training["lora"] = settings.LoraSettings(**training["lora"])
+        fields["training"] = settings.TrainSettings(**training)
+        return cls(**fields)
 
 
 def _check(field: str, value: object, holds: object, remedy: str) -> None:

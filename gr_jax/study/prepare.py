@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,9 @@ from gr_jax.identifiers import codec, constraint_index, kinds, substring_index, 
 from gr_jax.study import grid, scored
 
 _BUILTIN = "builtin:"
-_PAIRS_SCHEMA = {"ngram": "spans", "rq": "codes"}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Material:
     """The shared artefacts of a study, read when first asked for."""
 
@@ -85,6 +84,24 @@ class Material:
         """Judgements of the evaluation queries."""
         judged = self.collection.qrels[self.study.split]
         return {query: judged[query] for query in self.evaluated}
+
+    def sources(self, texts: Sequence[str]) -> list[list[int]]:
+        """Model inputs of texts, cut to the study's length, end piece kept."""
+        limit = self.study.source_length - 1
+        encoded = self.vocabulary.encode_batch([" ".join(t.split()) for t in texts])
+        return [[*tokens[:limit], vocabularies.EOS] for tokens in encoded]
+
+    def spelled(self, tokens: Sequence[int]) -> str:
+        """An identifier as people read it: text, or codes in angle brackets."""
+        pieces = self.vocabulary.size
+        text = self.vocabulary.decode([t for t in tokens if t < pieces])
+        codes = " ".join(f"<{t - pieces}>" for t in tokens if t >= pieces)
+        return " ".join(part for part in (text, codes) if part)
+
+    def training_queries(self, fraction: float) -> int:
+        """How many training queries a fraction of the data holds."""
+        queries = self.collection.relevant("train")
+        return sum(arrays.rank_of(query) < fraction for query in queries)
 
     def target_length(self, kind: str) -> int:
         """Tokens of the longest identifier a model is trained to write."""
@@ -225,10 +242,8 @@ def _make_index(material: Material, kind: str) -> None:
             max_length=material.study.max_length,
         ).save(folder)
         return
-    constraint_index.build(
-        table.tokens_E,
-        table.row_starts_T,
-        vocabulary_size=material.model_vocabulary_size(kind),
+    constraint_index.build_rows(
+        table.tokens_E, table.row_starts_T, material.model_vocabulary_size(kind)
     ).save(folder)
 
 

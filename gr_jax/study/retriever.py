@@ -1,0 +1,325 @@
+"""A trained model with everything needed to answer queries."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gr_jax.core import artifacts, errors
+from gr_jax.core import progress as progresses
+from gr_jax.decode import prefix_tree, session, substring
+from gr_jax.identifiers import codec, textual
+from gr_jax.model import families, ladder, protocol
+from gr_jax.score import evidence, keys, likelihood, rows
+from gr_jax.study import grid, prepare
+from gr_jax.train import checkpoint
+
+Run = list[tuple[str, float]]
+CONTROL = "constant-probability"
+# Any value serves: with one for all, only the collection's counts rank documents.
+_CONSTANT = 0.5
+_SHOWN_DOCUMENTS = 5
+_SHOWN_KEYS = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Key:
+    """One identifier that speaks for a document.
+
+    ``weight`` is what it adds to the document's score; a code's is its log-probability.
+    """
+
+    tokens: list[int]
+    logprob: float
+    weight: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The ranked documents of one query, and why each of the first is there."""
+
+    documents: Run
+    keys: list[list[Key]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What a model answers to some queries, and what the controls do."""
+
+    answers: list[Answer]
+    controls: dict[str, list[Run]]
+    wall_s: dict[str, float]
+
+    def evidence(
+        self, queries: Sequence[str], material: prepare.Material, *, shown: int
+    ) -> list[dict[str, Any]]:
+        """Rows of ``evidence.jsonl`` for the first queries: documents and their keys."""
+        found: list[dict[str, Any]] = []
+        for query, answer in list(zip(queries, self.answers, strict=True))[:shown]:
+            first = answer.documents[:_SHOWN_DOCUMENTS]
+            for rank, ((document, score), row) in enumerate(
+                zip(first, answer.keys, strict=False), start=1
+            ):
+                listed = [_shown(key, material) for key in row[:_SHOWN_KEYS]]
+                found.append(
+                    {
+                        "query": query,
+                        "query_text": material.collection.queries[query].text,
+                        "document": document,
+                        "is_relevant": material.qrels[query].get(document, 0) > 0,
+                        "rank": rank,
+                        "score": score,
+                        "keys": listed,
+                    }
+                )
+        return found
+
+
+def _shown(key: Key, material: prepare.Material) -> dict[str, Any]:
+    return {
+        "text": material.spelled(key.tokens),
+        "tokens": key.tokens,
+        "logprob": key.logprob,
+        "weight": key.weight,
+    }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hit:
+    """One document as `gr-jax retrieve` shows it."""
+
+    rank: int
+    document: str
+    title: str
+    score: float
+    keys: list[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """The hit as a JSON object."""
+        return dataclasses.asdict(self)
+
+
+class Retriever:
+    """Answers queries with one trained model."""
+
+    def __init__(
+        self,
+        material: prepare.Material,
+        model: protocol.GenerativeModel,
+        params: Any,
+        kind: str,
+    ) -> None:
+        self._material = material
+        self._model = model
+        self._params = params
+        self._table = material.identifiers(kind)
+        index = material.index(kind)
+        if self._table.is_substring:
+            self._constraint: Any = substring.SubstringConstraint.of(index)
+        else:
+            self._constraint = prefix_tree.PrefixTreeConstraint.of(index)
+        self._index = index
+
+    def answer(
+        self,
+        texts: Sequence[str],
+        decoding: grid.Decoding,
+        progress: progresses.Progress = progresses.SILENT,
+    ) -> Answers:
+        """Ranked documents of queries.
+
+        Args:
+          texts: The queries.
+          decoding: Beam, length, further keys.
+          progress: Told of finished queries.
+        """
+        sources = self._material.sources(texts)
+        begun = time.monotonic()
+        decoder = session.DecodeSession(
+            self._model,
+            self._params,
+            self._constraint,
+            beams=decoding.beam,
+            max_length=self._length(decoding),
+            batch=self._material.study.decode_batch,
+            keep_history=self._table.is_substring,
+        )
+        found = decoder.decode(sources, progress)
+        wall_s = {"decode": time.monotonic() - begun}
+        if not self._table.is_substring:
+            answers = [self._by_code(each) for each in found]
+            return Answers(answers=answers, controls={}, wall_s=wall_s)
+        begun = time.monotonic()
+        gathered = [_keys_of(each) for each in found]
+        if decoding.query_keys:
+            gathered = self._with_query_keys(texts, sources, gathered, decoding)
+        answers, controls = self._by_evidence(gathered)
+        wall_s["evidence"] = time.monotonic() - begun
+        return Answers(answers=answers, controls=controls, wall_s=wall_s)
+
+    def _length(self, decoding: grid.Decoding) -> int:
+        if self._table.is_substring:
+            return decoding.max_length
+        return self._table.max_length
+
+    def _by_code(self, found: session.Decoded) -> Answer:
+        documents: dict[str, tuple[float, Key]] = {}
+        for place in np.flatnonzero(found.valid_M).tolist():
+            tokens = found.tokens_ML[place, : found.length_M[place]].tolist()
+            logprob = float(found.logprob_M[place])
+            key = Key(tokens=tokens, logprob=logprob, weight=logprob)
+            for document in self._table.documents_of_tokens(tokens):
+                documents.setdefault(document, (logprob, key))
+        ranked = sorted(documents.items(), key=lambda item: (-item[1][0], item[0]))
+        return Answer(
+            documents=[(document, score) for document, (score, _) in ranked],
+            keys=[[key] for _, (_, key) in ranked],
+        )
+
+    def _by_evidence(
+        self, gathered: Sequence[keys.Keys]
+    ) -> tuple[list[Answer], dict[str, list[Run]]]:
+        corpus = rows.corpus_of(self._table)
+        rankings = evidence.aggregate(gathered, corpus, self._index)
+        answers = [
+            _answer(ranking, keys_of_query, self._table.document_ids)
+            for ranking, keys_of_query in zip(rankings, gathered, strict=True)
+        ]
+        control = evidence.aggregate(
+            gathered,
+            corpus,
+            self._index,
+            settings=keys.Settings(constant_probability=_CONSTANT),
+        )
+        runs = [ranking.hits(self._table.document_ids) for ranking in control]
+        return answers, {CONTROL: runs}
+
+    def _with_query_keys(
+        self,
+        texts: Sequence[str],
+        sources: Sequence[Sequence[int]],
+        gathered: Sequence[keys.Keys],
+        decoding: grid.Decoding,
+    ) -> list[keys.Keys]:
+        """The keys, and the query's own n-grams, scored in one teacher-forced pass."""
+        own = [
+            textual.query_ngrams(
+                text, self._material.vocabulary, max_length=decoding.max_length
+            )
+            for text in texts
+        ]
+        counts = self._index.count([tokens for each in own for tokens in each])
+        bounds = np.cumsum([0, *map(len, own)])
+        known = [
+            [t for t, count in zip(each, counts[a:b], strict=True) if count > 0]
+            for each, a, b in zip(own, bounds[:-1], bounds[1:], strict=True)
+        ]
+        nats = likelihood.identifier_nats(self._model, self._params, sources, known)
+        return [
+            keys.merged(
+                keys.Keys(
+                    tokens=[*generated.tokens, *mine],
+                    logprob_K=np.concatenate([generated.logprob_K, -sums]),
+                )
+            )
+            for generated, mine, sums in zip(gathered, known, nats.nll_sum, strict=True)
+        ]
+
+
+def _keys_of(found: session.Decoded) -> keys.Keys:
+    """Every candidate that the search met as a key."""
+    assert found.history is not None
+    return keys.merged(
+        keys.Keys(tokens=found.history.tokens, logprob_K=found.history.logprob_K)
+    )
+
+
+def _answer(
+    ranking: evidence.Ranking, gathered: keys.Keys, document_ids: Sequence[str]
+) -> Answer:
+    shown = min(_SHOWN_DOCUMENTS * 2, len(ranking.document_H))
+    listed = [
+        [
+            Key(
+                tokens=[int(t) for t in gathered.tokens[place]],
+                logprob=float(gathered.logprob_K[place]),
+                weight=weight,
+            )
+            for place, weight in ranking.keys_of(rank)
+        ]
+        for rank in range(shown)
+    ]
+    return Answer(documents=ranking.hits(document_ids), keys=listed)
+
+
+def find_cell(folder: Path) -> Path:
+    """The cell to ask: the folder itself, or the largest finished one of a study.
+
+    Raises:
+      ArtifactError: If there is no finished cell.
+    """
+    if (folder / "cell.json").is_file():
+        return folder
+    path = folder / "records.jsonl"
+    found = artifacts.read_jsonl(path) if path.is_file() else []
+    if not found:
+        raise errors.ArtifactError(
+            f"{folder}: no finished cell: give a study's folder, or run gr-jax study"
+        )
+    best = max(found, key=lambda r: (r["train_flops"], r["data_fraction"]))
+    return folder / "cells" / best["cell"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A trained cell, read back from its folder."""
+
+    material: prepare.Material
+    retriever: Retriever
+    cell: grid.Cell
+
+    def retrieve(self, query: str, *, beam: int, k: int) -> list[Hit]:
+        """The first documents for one query, best first."""
+        decoding = dataclasses.replace(self.cell.decodings[0], beam=beam)
+        texts = {d.id: d.title for d in self.material.collection.documents}
+        answer = self.retriever.answer([query], decoding).answers[0]
+        listed = [*answer.keys, *([[]] * len(answer.documents))]
+        return [
+            Hit(
+                rank=rank,
+                document=document,
+                title=texts[document],
+                score=score,
+                keys=[_shown(key, self.material) for key in row[:_SHOWN_KEYS]],
+            )
+            for rank, ((document, score), row) in enumerate(
+                zip(answer.documents[:k], listed, strict=False), start=1
+            )
+        ]
+
+
+def open_cell(folder: Path) -> Opened:
+    """A trained cell ready to answer; its files are verified.
+
+    Raises:
+      ArtifactError: If something is missing or not as it was written.
+    """
+    described = artifacts.read_json(folder / "cell.json")
+    study = grid.Study.from_json(described["study"])
+    cell = grid.Cell.from_json(described["cell"])
+    material = prepare.Material(folder.parent.parent, study)
+    config = ladder.build(
+        cell.family,  # type: ignore[arg-type]
+        cell.size,
+        vocab_size=material.model_vocabulary_size(cell.identifier_kind),
+    )
+    model = families.build(config)
+    params = checkpoint.read_params(folder / "train")
+    return Opened(
+        material, Retriever(material, model, params, cell.identifier_kind), cell
+    )

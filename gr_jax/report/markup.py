@@ -6,7 +6,7 @@ import html
 import json
 from collections.abc import Sequence
 
-from gr_jax.report import notation, tables
+from gr_jax.report import tables
 
 
 def escape(value: object) -> str:
@@ -42,8 +42,8 @@ def _cell(cell: tables.Cell) -> str:
     inner = escape(cell.text)
     title = f"{cell.source} {cell.pointer} = {cell.value!r}"
     if cell.measure is not None:
-        inner += f"<small>{escape(notation.interval(cell.measure))}</small>"
-        title += f", 95% {notation.interval(cell.measure)}, n = {cell.measure.n}"
+        inner += f"<small>{escape(cell.interval)}</small>"
+        title += f", 95% {cell.interval}, n = {cell.measure.n}"
     return (
         f'<td class="num" data-value="{cell.value!r}" '
         f'data-source="{escape(cell.source)}" data-pointer="{escape(cell.pointer)}" '

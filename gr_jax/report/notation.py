@@ -106,6 +106,19 @@ def number(value: float | None) -> str:
     return f"{value:.4g}"
 
 
+def metric(name: str, value: float) -> str:
+    """A metric's value: shares with three decimals, others with four digits.
+
+    Example:
+      >>> metric("recall@1", 0.45), metric("cgl", 0.003739333)
+      ('0.450', '0.003739')
+    """
+    is_share = name.startswith(("recall@", "hits@", "mrr@", "ndcg@", "answer@"))
+    if is_share or name == "pairwise_accuracy":
+        return f"{value:.3f}"
+    return number(value)
+
+
 def count(value: float) -> str:
     """A count with three significant digits and a decimal suffix.
 
@@ -123,9 +136,9 @@ def count(value: float) -> str:
     return f"{value / 1000**power:.3g}{_SUFFIXES[power]}"
 
 
-def interval(measure: records.Measure) -> str:
-    """The interval of a measure."""
-    return f"[{number(measure.low)}, {number(measure.high)}]"
+def interval(name: str, measure: records.Measure) -> str:
+    """The interval of a metric."""
+    return f"[{metric(name, measure.low)}, {metric(name, measure.high)}]"
 
 
 def seconds(value: float) -> str:
@@ -133,7 +146,7 @@ def seconds(value: float) -> str:
 
     Example:
       >>> seconds(3.21), seconds(200), seconds(7300)
-      ('3.2 s', '3 min 20 s', '2 h 2 min')
+      ('3.2 s', '3 min 20 s', '2 h 1 min')
     """
     if value < 60:
         return f"{value:.1f} s"

@@ -39,7 +39,7 @@ def _best_tile(study: contents.Study) -> str:
     if measure is None:
         return ""
     figure = markup.traced(
-        notation.number(measure.value),
+        notation.metric(tables.HEADLINE, measure.value),
         source=best.source,
         pointer=f"metrics.{tables.HEADLINE}",
         value=measure.value,
@@ -47,7 +47,10 @@ def _best_tile(study: contents.Study) -> str:
     return _tile(
         f"best generative {notation.axis(tables.HEADLINE)}",
         figure,
-        f"{escape(notation.interval(measure))} · {escape(tables.label(best.record))}",
+        escape(
+            f"{notation.interval(tables.HEADLINE, measure)} · "
+            f"{tables.label(best.record)}"
+        ),
     )
 
 
@@ -57,13 +60,15 @@ def _rival_tiles(study: contents.Study) -> str:
         measure = baseline.measures.get(tables.HEADLINE)
         if measure is not None:
             figure = markup.traced(
-                notation.number(measure.value),
+                notation.metric(tables.HEADLINE, measure.value),
                 source=baseline.source,
                 pointer=f"metrics.{tables.HEADLINE}",
                 value=measure.value,
             )
             name = f"{baseline.name} {notation.axis(tables.HEADLINE)}"
-            tiles += _tile(name, figure, escape(notation.interval(measure)))
+            tiles += _tile(
+                name, figure, escape(notation.interval(tables.HEADLINE, measure))
+            )
     return tiles
 
 

@@ -20,12 +20,13 @@ CONTRASTIVE = ("cgl", "rho", "ce", "ce_calibrated", "pairwise_accuracy")
 class Cell:
     """What is shown, the exact value behind it, and where that was read.
 
-    ``value`` None: text. ``measure``: a value with its interval.
+    ``value`` None: text. ``measure``: a value with its interval, ``interval`` in words.
     """
 
     text: str
     value: float | None = None
     measure: records.Measure | None = None
+    interval: str = ""
     source: str = ""
     pointer: str = ""
 
@@ -61,9 +62,10 @@ def measured(
     if found is None:
         return Cell(text=notation.NONE)
     return Cell(
-        text=notation.number(found.value),
+        text=notation.metric(name, found.value),
         value=found.value,
         measure=found,
+        interval=notation.interval(name, found),
         source=source,
         pointer=f"{pointer}.{name}",
     )

@@ -33,15 +33,19 @@ class Fit:
       warnings: Findings that a reader must see, each ``{"code", "message"}``.
       params: Coefficients with 95% intervals: ``{"value", "low", "high", "method"}``.
       points: What was fitted: ``{"x", "y", "low", "high", "record", "runs"}``.
-      curve: The fitted curve over the range and beyond, with the 95% interval of the
-        mean (``low``, ``high``) and of a new run, naive and widened by the back-test.
-        Of a law with two axes: one row for each value of the second axis.
+      curve: The fitted curve ``x``, ``y`` over the range and beyond, with the 95%
+        interval of the mean (``low``, ``high``), of a new run (``run_low``,
+        ``run_high``) and of a new run widened by the back-test (``wide_low``,
+        ``wide_high``). Of a law with more axes: ``families``, one such table for each
+        of up to six places ``at`` of the other axes.
       residuals: Observed minus fitted, on the scale of the objective.
       objective: What was minimised, in words, and its value.
       method: How intervals were made, and why so.
       certificate: Starts, polished, agreeing, share, tolerance.
-      quality: ``sigma``, ``dof``, ``r2``, ``aicc``, ``n``, ``runs``, ``parameters``.
-      backtest: Errors on the largest configurations, each predicted from the smaller.
+      quality: ``sigma``, ``dof``, ``r2``, ``aicc``, ``n``, ``runs``, ``parameters``
+        and ``rivals``: other laws of the same points by squares (`rivals.Rival`).
+      backtest: ``cuts`` (fitted below, judged above), ``factor`` by which intervals of
+        a new run were widened, ``largest``: the largest configuration left out.
       form: Answers to the survey checklist.
       solver: Coordinates, centre and draws, from which predictions are made again.
       group: What the runs share: collection, family, identifier kind and the rest.

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gr_jax.fit import bootstrap, fits, judgement, profile
+from gr_jax.fit import backtest, bootstrap, fits, judgement, profile, rivals
 from gr_jax.fit import objective as objective_module
 from gr_jax.fit import optimum as optimum_module
 from gr_jax.fit import points as points_module
@@ -40,6 +40,7 @@ class Settings:
       extrapolate: The curve reaches this many times beyond the largest x.
       null: Value of the metric for a model that knows nothing.
       is_trend_required: Refuse when a constant explains the points as well.
+      has_rivals: Fit the other laws of as many axes too, and compare.
       form: Answers to the survey checklist that only the caller knows.
     """
 
@@ -50,6 +51,7 @@ class Settings:
     extrapolate: float = 10.0
     null: float | None = None
     is_trend_required: bool = True
+    has_rivals: bool = True
     form: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -115,6 +117,7 @@ def _fitted(blank: Fit, found: Optimum, settings: Settings) -> Fit:
     spans = profile.intervals(found) if how == "profile" else None
     draws_BP = _draws(found, how, settings)
     remarks = judgement.warnings(found, spans)
+    tested = backtest.roll_out(found)
     certificate = dataclasses.asdict(found.certificate)
     thin = slice(None, None, max(1, draws_BP.shape[0] // _STORED_DRAWS))
     return dataclasses.replace(
@@ -122,7 +125,7 @@ def _fitted(blank: Fit, found: Optimum, settings: Settings) -> Fit:
         status="fitted",
         warnings=[dataclasses.asdict(remark) for remark in remarks],
         params=coefficients(found, draws_BP, how, spans),
-        curve=curve(found, draws_BP, settings),
+        curve=curve(found, draws_BP, settings, factor=tested.factor),
         residuals=found.residual_R.tolist(),
         objective={
             "words": found.objective.describe(),
@@ -130,6 +133,7 @@ def _fitted(blank: Fit, found: Optimum, settings: Settings) -> Fit:
             **dataclasses.asdict(found.objective),
         },
         method=_method(how, found, settings),
+        backtest=tested.to_json(),
         certificate={**certificate, "share": found.certificate.share},
         quality={
             "sigma": found.sigma,
@@ -139,6 +143,12 @@ def _fitted(blank: Fit, found: Optimum, settings: Settings) -> Fit:
             "dof": found.dof,
             "r2": judgement.r_squared(found),
             "aicc": judgement.aicc(found),
+            "rivals": [
+                rival.to_json()
+                for rival in (
+                    rivals.compare(found.points) if settings.has_rivals else []
+                )
+            ],
         },
         solver={
             "coordinates": list(found.family.coordinates),
@@ -210,8 +220,15 @@ def _coordinate(found: Optimum, name: str) -> int | None:
     return int(changed[0]) if changed.size == 1 else None
 
 
-def curve(found: Optimum, draws_BP: Array, settings: Settings) -> dict[str, Any]:
-    """The curve with its bands; for two axes, a curve for each value of the second."""
+def curve(
+    found: Optimum, draws_BP: Array, settings: Settings, *, factor: float
+) -> dict[str, Any]:
+    """The curve with its bands; for more axes, a curve for each place of the others.
+
+    ``low`` and ``high`` hold the fitted mean, ``run_low`` and ``run_high`` a new run as
+    the noise alone would have it, ``wide_low`` and ``wide_high`` a new run as the
+    back-test would have it: the naive width times ``factor``.
+    """
     log_x_RA = found.setting.log_x_RA
     low, high = float(log_x_RA[:, 0].min()), float(log_x_RA[:, 0].max())
     reach = math.log(settings.extrapolate)
@@ -219,27 +236,39 @@ def curve(found: Optimum, draws_BP: Array, settings: Settings) -> dict[str, Any]
     log_x_R: Array = np.linspace(start, high + reach, _CURVE_POINTS)
     x_R: Array = np.exp(log_x_R)
     if log_x_RA.shape[1] == 1:
-        return {"x": x_R.tolist(), **_bands(found, draws_BP, x_R[:, None], settings)}
+        return {"x": x_R.tolist(), **_bands(found, draws_BP, x_R[:, None], factor)}
     rest = np.unique(found.points.x_RA[:, 1:], axis=0)
     last = rest.shape[0] - 1
     pick = sorted({round(last * part / 5) for part in range(6)})
     families: list[dict[str, Any]] = []
     for other_A in rest[pick]:
         x_RA = np.column_stack([x_R, np.tile(other_A, (x_R.size, 1))])
-        bands = _bands(found, draws_BP, x_RA, settings)
+        bands = _bands(found, draws_BP, x_RA, factor)
         families.append({"at": other_A.tolist(), "x": x_R.tolist(), **bands})
     return {**families[-1], "families": families}
 
 
 def _bands(
-    found: Optimum, draws_BP: Array, x_RA: Array, settings: Settings
+    found: Optimum, draws_BP: Array, x_RA: Array, factor: float
 ) -> dict[str, Any]:
     value_BR = found.values(x_RA, draws_BP)
     low_R, high_R = np.percentile(value_BR, [2.5, 97.5], axis=0)
+    best_1R = found.values(x_RA)
+    width_R = backtest.half_widths(found, x_RA)
+    shifts = {
+        "run_low": -1.0,
+        "run_high": 1.0,
+        "wide_low": -factor,
+        "wide_high": factor,
+    }
     return {
-        "y": found.values(x_RA)[0].tolist(),
+        "y": best_1R[0].tolist(),
         "low": low_R.tolist(),
         "high": high_R.tolist(),
+        **{
+            name: found.shifted(best_1R, (sign * width_R)[None])[0].tolist()
+            for name, sign in shifts.items()
+        },
     }
 
 

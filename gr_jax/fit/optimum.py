@@ -18,6 +18,8 @@ Points = points_module.Points
 # With fewer spare points a robust scale would be made of one or two residuals.
 ROBUST_DOF = 5
 _DELTA_MIN = 1e-7
+_REFIT_STARTS = 24
+_REFIT_KEEP = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,12 +101,16 @@ def refit(found: Optimum, points: Points) -> Optimum:
 
     Cheaper than `find`: for back-tests, where the points are a part of these.
     """
-    setting = found.family.bind(points.x_RA, points.y_R)
+    setting = found.family.bind(
+        points.x_RA, points.y_R, centre_A=found.setting.centre_A
+    )
     target = objective_module.target_of(
         found.objective, found.family.link, points.y_R, points.weight_R
     )
+    every = max(1, setting.start_SP.shape[0] // _REFIT_STARTS)
+    start_SP = np.concatenate([found.theta_P[None], setting.start_SP[::every]])
     theta_P, total, certificate = solve.optimum(
-        found.family, setting, target, start_SP=setting.start_SP, keep=12
+        found.family, setting, target, start_SP=start_SP, keep=_REFIT_KEEP, steps=60
     )
     return _described(
         found.family, points, setting, target, theta_P, total, certificate

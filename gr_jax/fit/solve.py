@@ -286,6 +286,7 @@ def optimum(
     *,
     start_SP: Array | None = None,
     keep: int = 64,
+    steps: int = 120,
 ) -> tuple[Array, float, Certificate]:
     """The lowest point found from a grid of starts, with the evidence for it.
 
@@ -298,7 +299,7 @@ def optimum(
         setting,
         target,
         screen(family, setting, target, start_SP, keep=keep),
-        steps=200,
+        steps=steps,
     )
     best = int(np.argmin(polished.total_B))
     lowest = float(polished.total_B[best])

@@ -100,7 +100,8 @@ class Additive(law.Law):
             place = self.index(self.floor)
             low_P[place] = log_y_R.min() - _FLOOR_DEPTH
             high_P[place] = log_y_R.max()
-        start_SP = np.clip(self._starts(log_y_R), low_P, high_P)
+        off_centre_A = np.asarray(log_x_RA.mean(axis=0)) - centre_A
+        start_SP = np.clip(self._starts(log_y_R, off_centre_A), low_P, high_P)
         return law.Setting(
             log_x_RA=log_x_RA,
             centre_A=centre_A,
@@ -115,7 +116,7 @@ class Additive(law.Law):
         """Coordinates beside the amplitudes that may be negative."""
         return ()
 
-    def _starts(self, log_y_R: Array) -> Array:
+    def _starts(self, log_y_R: Array, off_centre_A: Array) -> Array:
         """Grid over exponents, the floor's share and how the rest is divided."""
         powers = [t for t in self.terms if t.monomials]
         floors = _FLOOR_SHARES if self.floor is not None else [0.0]
@@ -137,6 +138,9 @@ class Additive(law.Law):
                 if self.coordinates[place] not in self.signed:
                     start_SP[:, place] = table[:, column]
                 column += 1
+            for place, (axes, sign) in zip(term.exponents, term.monomials, strict=True):
+                shift = sign * float(np.prod(off_centre_A[list(axes)]))
+                start_SP[:, term.first] -= start_SP[:, place] * shift
         if self.floor is not None:
             start_SP[:, self.index(self.floor)] = np.log(floor_S)
         return np.unique(start_SP, axis=0)

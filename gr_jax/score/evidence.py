@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Generator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -22,7 +21,7 @@ from gr_jax.score import keys as key_module
 from gr_jax.score import occurrences, rows
 
 Tokens = Sequence[int]
-_MOST_QUERIES = 32
+_MOST_QUERIES = 8
 _MOST_OCCURRENCES = 8_000_000
 _MOST_CELLS = 32_000_000
 
@@ -125,48 +124,42 @@ def _blocks(
         yield queries[first : first + size]
 
 
-class _Found(NamedTuple):
-    """Occurrences, strongest key first and by position within a key."""
-
-    key_H: np.ndarray
-    position_H: np.ndarray
-
-
-def _sorted(key_H: np.ndarray, position_H: np.ndarray, tokens: int) -> _Found:
-    mixed_H = np.sort(key_H * tokens + position_H)
-    return _Found(*np.divmod(mixed_H, max(tokens, 1)))
-
-
-def _located(
-    flat: key_module.Flat, chosen_J: np.ndarray, index: rows.Index, limit: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """``(key_H, position_H)`` of the first ``limit`` occurrences of some keys."""
-    if not len(chosen_J):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    lo_JZ, hi_JZ = flat.lo_KZ[chosen_J], flat.hi_KZ[chosen_J]
-    position_H, start_T = index.locate(lo_JZ, hi_JZ, limit)
-    return np.repeat(chosen_J, np.diff(start_T)), position_H.astype(np.int64)
-
-
-def _scored(
+def _nominated(
     flat: key_module.Flat,
-    found: _Found,
+    chosen_J: np.ndarray,
     corpus: rows.Corpus,
+    index: rows.Index,
     settings: key_module.Settings,
 ) -> occurrences.Uses:
-    """What the keys add to each document; group ``q * documents + d``."""
-    starts_T, row_count = corpus.row_starts_T, len(corpus.row_document_R)
-    row_H = np.searchsorted(starts_T, found.position_H, side="right") - 1
-    query_H = flat.query_K[found.key_H]
-    key_H = found.key_H
+    """Stage 1: what some keys add to the documents they occur in."""
+    if not len(chosen_J):
+        return _uses(flat, chosen_J, chosen_J, settings)
+    position_H, start_T = index.locate(
+        flat.lo_KZ[chosen_J], flat.hi_KZ[chosen_J], settings.max_hits
+    )
+    key_H = np.repeat(chosen_J, np.diff(start_T))
     if not settings.allow_overlaps:
-        cell_H = query_H * row_count + row_H
+        # Occurrences of one key may overlap too; then the earlier one is taken.
+        tokens = len(corpus.tokens_E)
+        key_H, position_H = np.divmod(np.sort(key_H * tokens + position_H), tokens)
+    row_H = corpus.row_of(position_H)
+    query_H = flat.query_K[key_H]
+    if not settings.allow_overlaps:
+        cell_H = query_H * len(corpus.row_document_R) + row_H
         base_C, size = _layout(cell_H, flat.queries, corpus)
-        place_H = base_C[cell_H] + found.position_H - starts_T[row_H]
-        length_H = (flat.starts_T[1:] - flat.starts_T[:-1])[key_H]
-        stays_H = occurrences.settle(place_H, length_H, size)
+        place_H = base_C[cell_H] + position_H - corpus.row_starts_T[row_H]
+        stays_H = occurrences.settle(place_H, flat.length_K[key_H], size)
         key_H, row_H, query_H = key_H[stays_H], row_H[stays_H], query_H[stays_H]
     group_H = query_H * len(corpus.document_ids) + corpus.row_document_R[row_H]
+    return _uses(flat, group_H, key_H, settings)
+
+
+def _uses(
+    flat: key_module.Flat,
+    group_H: np.ndarray,
+    key_H: np.ndarray,
+    settings: key_module.Settings,
+) -> occurrences.Uses:
     return occurrences.uses(
         group_H,
         key_H,
@@ -185,7 +178,7 @@ def _layout(
     is_seen_C = np.zeros(queries * row_count, bool)
     is_seen_C[cell_H] = True
     cells = np.flatnonzero(is_seen_C)
-    length = np.diff(corpus.row_starts_T)[cells % row_count]
+    length = corpus.length_R[cells % row_count]
     base_C = np.zeros(queries * row_count, np.int64)
     base_C[cells] = np.cumsum(length) - length
     return base_C, int(length.sum())
@@ -215,11 +208,7 @@ def _ranked(
     settings: key_module.Settings,
 ) -> list[Ranking]:
     is_rare_K = (flat.count_K <= settings.max_hits) & ~flat.is_late_K
-    key_H, position_H = _located(
-        flat, np.flatnonzero(is_rare_K), index, settings.max_hits
-    )
-    found = _sorted(key_H, position_H, len(corpus.tokens_E))
-    first = _scored(flat, found, corpus, settings)
+    first = _nominated(flat, np.flatnonzero(is_rare_K), corpus, index, settings)
     kept = [
         _best(first, query, corpus, settings.max_documents)
         for query in range(flat.queries)
@@ -229,11 +218,9 @@ def _ranked(
     is_two_staged_Q[flat.query_K[~is_rare_K]] = True
     second = first
     if is_two_staged_Q.any():
-        groups = [first.group_G[kept[q]] for q in np.flatnonzero(is_two_staged_Q)]
-        every = _all_occurrences(
-            flat, found, np.concatenate(groups), ~is_rare_K, corpus, index
-        )
-        second = _scored(flat, every, corpus, settings)
+        places = [kept[query] for query in np.flatnonzero(is_two_staged_Q)]
+        group_J = np.sort(first.group_G[np.concatenate(places)])
+        second = _read(flat, group_J, corpus, settings)
     return [
         _ranking(flat, second, _best(second, query, corpus, settings.hits), corpus)
         if is_two_staged_Q[query]
@@ -242,78 +229,45 @@ def _ranked(
     ]
 
 
-def _all_occurrences(
+def _read(
     flat: key_module.Flat,
-    found: _Found,
     group_J: np.ndarray,
-    is_frequent_K: np.ndarray,
     corpus: rows.Corpus,
-    index: rows.Index,
-) -> _Found:
-    """Occurrences of all keys in some documents of some queries."""
-    documents = len(corpus.document_ids)
-    is_kept_C = np.zeros(flat.queries * documents, bool)
-    is_kept_C[group_J] = True
-    row_J, query_J = corpus.rows_of(group_J % documents, group_J // documents)
-    length_J = np.diff(corpus.row_starts_T)[row_J]
-    # Reading the documents costs their tokens, locating the keys their occurrences.
-    read_Q = np.bincount(query_J, weights=length_J, minlength=flat.queries)
-    frequent = np.flatnonzero(is_frequent_K)
-    located_Q = np.bincount(
-        flat.query_K[frequent],
-        weights=flat.count_K[frequent],
-        minlength=flat.queries,
-    )
-    query_F = flat.query_K[frequent]
-    is_located_F = flat.is_title_K[frequent] | (located_Q < read_Q)[query_F]
-    located = _located(
-        flat, frequent[is_located_F], index, int(flat.count_K.max(initial=1))
-    )
-    key_H = np.concatenate([found.key_H, located[0]])
-    position_H = np.concatenate([found.position_H, located[1]])
-    row_H = np.searchsorted(corpus.row_starts_T, position_H, side="right") - 1
-    group_H = flat.query_K[key_H] * documents + corpus.row_document_R[row_H]
-    is_kept_H = is_kept_C[group_H]
-    scanned = frequent[~is_located_F]
-    reads_J = np.isin(query_J, flat.query_K[scanned])
-    read = _scanned(flat, scanned, row_J[reads_J], query_J[reads_J], corpus)
-    return _sorted(
-        np.concatenate([key_H[is_kept_H], read[0]]),
-        np.concatenate([position_H[is_kept_H], read[1]]),
-        len(corpus.tokens_E),
-    )
-
-
-def _scanned(
-    flat: key_module.Flat,
-    chosen_J: np.ndarray,
-    row_R: np.ndarray,
-    query_R: np.ndarray,
-    corpus: rows.Corpus,
-) -> tuple[np.ndarray, np.ndarray]:
-    """``(key_H, position_H)`` of keys in rows, found by reading the rows."""
-    if not len(chosen_J):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    settings: key_module.Settings,
+) -> occurrences.Uses:
+    """Stage 2: what all keys add to some documents, found by reading them."""
+    documents, vocabulary_size = len(corpus.document_ids), corpus.vocabulary_size
+    row_R, group_R = corpus.rows_of(group_J % documents, group_J)
+    query_R = group_R // documents
+    length_R = corpus.length_R[row_R]
+    place_X = np.arange(int(length_R.sum()))
+    token_X = corpus.tokens_E[occurrences.ranges(corpus.row_starts_T[row_R], length_R)]
+    end_R = np.cumsum(length_R)
+    last_X = np.repeat(end_R - 1, length_R)
+    # Keys that begin documents have roots of their own, tried at first tokens alone.
     trie = occurrences.trie(
-        flat.query_K,
+        flat.query_K + flat.queries * flat.is_title_K,
         flat.starts_T,
         flat.tokens_F,
-        chosen_J,
-        queries=flat.queries,
-        vocabulary_size=corpus.vocabulary_size,
+        roots=2 * flat.queries,
+        vocabulary_size=vocabulary_size,
     )
-    start_R = corpus.row_starts_T[row_R]
-    length_R = corpus.row_starts_T[row_R + 1] - start_R
-    position_X = occurrences.ranges(start_R, length_R)
-    place_H, key_H = occurrences.scan(
-        trie,
-        corpus.tokens_E[position_X],
-        np.repeat(query_R, length_R),
-        np.repeat(start_R + length_R, length_R) - position_X,
-        queries=flat.queries,
-        vocabulary_size=corpus.vocabulary_size,
-    )
-    return key_H, position_X[place_H]
+    starts = (place_X, end_R - length_R)
+    roots = (np.repeat(query_R, length_R), query_R + flat.queries)
+    scans = [
+        occurrences.scan(
+            trie, token_X, last_X, place, root, vocabulary_size=vocabulary_size
+        )
+        for place, root in zip(starts, roots, strict=True)
+    ]
+    place_H, key_H = (np.concatenate(parts) for parts in zip(*scans, strict=True))
+    order = occurrences.order(key_H, len(flat.query_K))
+    place_H, key_H = place_H[order], key_H[order]
+    if not settings.allow_overlaps:
+        stays_H = occurrences.settle(place_H, flat.length_K[key_H], len(place_X))
+        place_H, key_H = place_H[stays_H], key_H[stays_H]
+    row_H = np.searchsorted(end_R, place_H, side="right")
+    return _uses(flat, group_R[row_H], key_H, settings)
 
 
 def _ranking(

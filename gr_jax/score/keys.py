@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -74,6 +75,9 @@ class Keys:
         without the exponent.
       is_late_K: Whether it only fills places that no other key of the document holds,
         and nominates none.
+      lo_KZ: First rows of each key in the index, one column a shard, where the decoder
+        has them already; otherwise they are looked up.
+      hi_KZ: End rows.
     """
 
     tokens: Sequence[Tokens]
@@ -81,6 +85,8 @@ class Keys:
     is_title_K: np.ndarray | None = None
     is_unigram_K: np.ndarray | None = None
     is_late_K: np.ndarray | None = None
+    lo_KZ: Int[np.ndarray, "K Z"] | None = None
+    hi_KZ: Int[np.ndarray, "K Z"] | None = None
 
 
 def merged(keys: Keys) -> Keys:
@@ -99,6 +105,8 @@ def merged(keys: Keys) -> Keys:
         is_title_K=titles[chosen],
         is_unigram_K=unigrams[chosen],
         is_late_K=late[chosen],
+        lo_KZ=None if keys.lo_KZ is None else keys.lo_KZ[chosen],
+        hi_KZ=None if keys.hi_KZ is None else keys.hi_KZ[chosen],
     )
 
 
@@ -184,6 +192,7 @@ class Flat(NamedTuple):
     hi_KZ: np.ndarray
     is_title_K: np.ndarray
     is_late_K: np.ndarray
+    length_K: np.ndarray
     starts_T: np.ndarray
     tokens_F: np.ndarray
     set_starts_T: np.ndarray
@@ -209,7 +218,10 @@ def flat(
     )
     query_K = np.repeat(np.arange(len(queries)), sizes)
     source_K = occurrences.ranges(np.zeros(len(sizes), np.int64), np.array(sizes))
-    lo_KZ, hi_KZ = _intervals(ngrams, is_title_K, index)
+    lo_KZ, hi_KZ = (
+        np.concatenate(parts)
+        for parts in zip(*(_intervals(keys, index) for keys in queries), strict=True)
+    )
     count_K = np.maximum(hi_KZ - lo_KZ, 0).sum(axis=1)
     logprob_K = np.concatenate([np.asarray(k.logprob_K, np.float64) for k in queries])
     if settings.constant_probability is not None:
@@ -227,8 +239,11 @@ def flat(
     order = np.lexsort((-weight_K[kept], is_late_K[kept], query_K[kept]))
     kept = kept[order]
     starts_T = np.append(0, np.cumsum(length_K[kept]))
-    listed = [token for place in kept.tolist() for token in ngrams[place]]
-    flat_F = np.array(listed, np.int64)
+    given_F = np.fromiter(
+        itertools.chain.from_iterable(ngrams), np.int64, int(length_K.sum())
+    )
+    given_K = np.cumsum(length_K) - length_K
+    flat_F = given_F[occurrences.ranges(given_K[kept], length_K[kept])]
     set_starts_T, set_tokens_F = occurrences.distinct(starts_T, flat_F)
     return Flat(
         queries=len(queries),
@@ -240,6 +255,7 @@ def flat(
         hi_KZ=hi_KZ[kept],
         is_title_K=is_title_K[kept],
         is_late_K=is_late_K[kept],
+        length_K=length_K[kept],
         starts_T=starts_T,
         tokens_F=flat_F,
         set_starts_T=set_starts_T,
@@ -247,13 +263,13 @@ def flat(
     )
 
 
-def _intervals(
-    ngrams: Sequence[Tokens], is_title_K: np.ndarray, index: rows.Index
-) -> tuple[np.ndarray, np.ndarray]:
-    lo_KZ, hi_KZ = index.find(ngrams)
-    titles = np.flatnonzero(is_title_K)
+def _intervals(keys: Keys, index: rows.Index) -> tuple[np.ndarray, np.ndarray]:
+    if keys.lo_KZ is not None and keys.hi_KZ is not None:
+        return keys.lo_KZ, keys.hi_KZ
+    lo_KZ, hi_KZ = index.find(keys.tokens)
+    titles = np.flatnonzero(flags(keys)[0])
     if len(titles):
-        chosen = [ngrams[place] for place in titles.tolist()]
+        chosen = [keys.tokens[place] for place in titles.tolist()]
         lo_KZ, hi_KZ = lo_KZ.copy(), hi_KZ.copy()
         lo_KZ[titles], hi_KZ[titles] = index.find(chosen, at_document_start=True)
     return lo_KZ, hi_KZ

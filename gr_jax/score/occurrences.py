@@ -49,6 +49,13 @@ def distinct(
     return np.append(0, np.cumsum(count_R)), token_G
 
 
+def order(key_H: Int[np.ndarray, " H"], keys: int) -> Int[np.ndarray, " H"]:
+    """Places of occurrences sorted by key, those of one key as they came."""
+    # NumPy sorts 16-bit numbers by radix, several times faster than longer ones.
+    small_H = key_H.astype(np.uint16) if keys <= 1 << 16 else key_H
+    return np.argsort(small_H, kind="stable")
+
+
 def settle(
     place_H: Int[np.ndarray, " H"], length_H: Int[np.ndarray, " H"], size: int
 ) -> Bool[np.ndarray, " H"]:
@@ -177,87 +184,101 @@ class Trie(NamedTuple):
     Attributes:
       edge_E: The edges of all nodes.
       child_E: Node behind each edge.
+      first_V: Node behind each first token of each root, or -1.
       key_N: Key that ends at each node, or -1.
+      has_children_N: Whether any edge leaves a node.
     """
 
     edge_E: Int[np.ndarray, " E"]
     child_E: Int[np.ndarray, " E"]
+    first_V: Int[np.ndarray, " V"]
     key_N: Int[np.ndarray, " N"]
+    has_children_N: Bool[np.ndarray, " N"]
 
 
 def trie(
-    query_K: Int[np.ndarray, " K"],
+    root_K: Int[np.ndarray, " K"],
     token_starts_K: Int[np.ndarray, " T"],
     tokens_F: Int[np.ndarray, " F"],
-    chosen_J: Int[np.ndarray, " J"],
     *,
-    queries: int,
+    roots: int,
     vocabulary_size: int,
 ) -> Trie:
-    """The trie of some keys; node ``q`` is the root of query ``q``.
+    """The trie of all keys, nodes ``0`` to ``roots - 1`` being the roots.
 
-    Of equal keys of one query the strongest, which is the first, is kept.
+    Args:
+      root_K: Root of each key.
+      token_starts_K: Key ``k`` is ``tokens_F[starts[k]:starts[k + 1]]``.
+      tokens_F: Tokens of the keys.
+      roots: Number of roots.
+      vocabulary_size: Every token is below it.
+
+    Of equal keys of one root the strongest, which is the first, is kept.
     """
-    length_J = token_starts_K[chosen_J + 1] - token_starts_K[chosen_J]
-    node_J = query_K[chosen_J].astype(np.int64)
-    key_N = [np.full(queries, -1)]
-    edge_E: list[np.ndarray] = []
-    nodes = queries
-    for depth in range(int(length_J.max(initial=0))):
-        live = np.flatnonzero(length_J > depth)
-        token = tokens_F[token_starts_K[chosen_J[live]] + depth]
+    length_K = token_starts_K[1:] - token_starts_K[:-1]
+    node_K = root_K.astype(np.int64)
+    key_N = [np.full(roots, -1)]
+    edges: list[np.ndarray] = [np.zeros(0, np.int64)]
+    nodes = roots
+    for depth in range(int(length_K.max(initial=0))):
+        live = np.flatnonzero(length_K > depth)
+        token = tokens_F[token_starts_K[live] + depth]
         edge, place = np.unique(
-            node_J[live] * vocabulary_size + token, return_inverse=True
+            node_K[live] * vocabulary_size + token, return_inverse=True
         )
-        edge_E.append(edge)
-        node_J[live] = nodes + place
+        edges.append(edge)
+        node_K[live] = nodes + place
         key = np.full(len(edge), -1)
-        ends = live[length_J[live] == depth + 1][::-1]
-        key[node_J[ends] - nodes] = chosen_J[ends]
+        ends = live[length_K[live] == depth + 1][::-1]
+        key[node_K[ends] - nodes] = ends
         key_N.append(key)
         nodes += len(edge)
-    all_edges = np.concatenate([*edge_E, np.zeros(0, np.int64)])
     # Nodes are numbered as their edges come, and edges rise with the node they leave.
-    return Trie(all_edges, np.arange(queries, nodes), np.concatenate(key_N))
+    edge_E, child_E = np.concatenate(edges), np.arange(roots, nodes)
+    has_children_N = np.zeros(nodes, bool)
+    has_children_N[edge_E // vocabulary_size] = True
+    first_V = np.full(roots * vocabulary_size, -1)
+    firsts = int(np.searchsorted(edge_E, roots * vocabulary_size))
+    first_V[edge_E[:firsts]] = child_E[:firsts]
+    return Trie(edge_E, child_E, first_V, np.concatenate(key_N), has_children_N)
 
 
 def scan(
     found: Trie,
     token_X: Int[np.ndarray, " X"],
-    root_X: Int[np.ndarray, " X"],
-    room_X: Int[np.ndarray, " X"],
+    last_X: Int[np.ndarray, " X"],
+    place_P: Int[np.ndarray, " P"],
+    root_P: Int[np.ndarray, " P"],
     *,
-    queries: int,
     vocabulary_size: int,
 ) -> tuple[Int[np.ndarray, " H"], Int[np.ndarray, " H"]]:
-    """Every occurrence of a trie's keys in rows laid end to end.
+    """Every occurrence of a trie's keys that starts at one of some places.
 
     Args:
       found: The keys.
-      token_X: Tokens of the rows.
-      root_X: Root of each place: the query that asks for its row.
-      room_X: Tokens from each place to the end of its row, at least 1.
-      queries: Roots of the trie.
+      token_X: Tokens of the rows, laid end to end.
+      last_X: Last place of the row that holds each place.
+      place_P: Where a key may start.
+      root_P: Root of each: the query that asks for its row.
       vocabulary_size: Every token is below it.
 
     Returns:
-      ``(place_H, key_H)``, in no order that matters.
+      ``(place_H, key_H)``; the places of one key come in the order of ``place_P``.
     """
-    roots = np.searchsorted(found.edge_E, queries * vocabulary_size)
     # The first step looks at every place: a table is quicker there than a search.
-    first_V = np.full(queries * vocabulary_size, -1, np.int32)
-    first_V[found.edge_E[:roots]] = found.child_E[:roots]
-    node = first_V[root_X.astype(np.int64) * vocabulary_size + token_X]
-    place = np.flatnonzero(node >= 0)
-    node = node[place].astype(np.int64)
+    first_V = found.first_V
+    node = first_V[root_P * vocabulary_size + token_X[place_P]]
+    live = np.flatnonzero(node >= 0)
+    place, node = place_P[live], node[live]
     places: list[np.ndarray] = []
     keys: list[np.ndarray] = []
     for depth in itertools.count(1):
         key = found.key_N[node]
-        places.append(place[key >= 0])
-        keys.append(key[key >= 0])
-        is_inside = room_X[place] > depth
-        place, node = place[is_inside], node[is_inside]
+        is_end = key >= 0
+        places.append(place[is_end])
+        keys.append(key[is_end])
+        goes_on = found.has_children_N[node] & (last_X[place] >= place + depth)
+        place, node = place[goes_on], node[goes_on]
         if not len(place):
             break
         edge = node * vocabulary_size + token_X[place + depth]

@@ -14,6 +14,8 @@ from gr_jax.identifiers import codec
 from gr_jax.score import occurrences
 
 Tokens = Sequence[int]
+_BLOCK_BITS = 6
+_BLOCK = 1 << _BLOCK_BITS
 
 
 class Index(Protocol):
@@ -52,6 +54,27 @@ class Corpus:
         place_N = np.empty(len(order), np.int64)
         place_N[order] = np.arange(len(order))
         return place_N
+
+    @functools.cached_property
+    def length_R(self) -> Int[np.ndarray, " R"]:  # noqa: N802
+        """Tokens of each row."""
+        return np.diff(self.row_starts_T)
+
+    @functools.cached_property
+    def _row_of_block(self) -> Int[np.ndarray, " B"]:
+        """The row that holds the first token of every 64."""
+        first_B = np.arange(0, len(self.tokens_E), _BLOCK)
+        return np.searchsorted(self.row_starts_T, first_B, side="right") - 1
+
+    def row_of(self, position_H: Int[np.ndarray, " H"]) -> Int[np.ndarray, " H"]:
+        """The row that holds each position; no search over all rows."""
+        row_H = self._row_of_block[position_H >> _BLOCK_BITS]
+        behind = np.flatnonzero(self.row_starts_T[row_H + 1] <= position_H)
+        while len(behind):
+            row_H[behind] += 1
+            position = position_H[behind]
+            behind = behind[self.row_starts_T[row_H[behind] + 1] <= position]
+        return row_H
 
     @functools.cached_property
     def _document_rows(self) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 
 Tokens = tuple[int, ...]
+Count = Callable[[Tokens, bool], int]
 Positions = Callable[[Tokens, bool], list[int]]
 Used = list[tuple[int, float]]
 
@@ -42,8 +43,8 @@ class Aggregator:
       rows: Tokens of each row.
       row_documents: Document of each row.
       document_ids: Ids.
-      positions: All places of a key in the rows laid end to end; of those that begin a
-        row alone if asked.
+      count: How often a key occurs; how often it begins a row, if asked.
+      positions: The places counted, in the rows laid end to end.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class Aggregator:
         rows: Sequence[Sequence[int]],
         row_documents: Sequence[int],
         document_ids: Sequence[str],
+        count: Count,
         positions: Positions,
     ) -> None:
         self.rows = [list(row) for row in rows]
         self.row_documents = list(row_documents)
         self.document_ids = list(document_ids)
+        self.count = count
         self.positions = positions
         self.starts = [0]
         for row in self.rows:
@@ -85,25 +88,24 @@ class Aggregator:
         title = dict(enumerate(titles))
         is_late = dict(enumerate(late))
         worth: dict[int, float] = {}
-        found: dict[int, list[int]] = {}
+        counts: dict[int, int] = {}
         for place, key in enumerate(keys):
             if not key:
                 continue
-            found[place] = self.positions(key, bool(title.get(place)))
+            counts[place] = self.count(key, bool(title.get(place)))
             single = bool(dict(enumerate(unigrams)).get(place))
             value = weight(
                 logprobs[place],
-                len(found[place]),
+                counts[place],
                 self.starts[-1],
                 smoothing=smoothing,
                 exponent=1.0 if single else exponent,
             )
-            if value > 0 and len(found[place]) <= skip_count:
+            if value > 0 and counts[place] <= skip_count:
                 worth[place] = value
         order = sorted(worth, key=lambda k: (bool(is_late.get(k)), -worth[k], k))
-        rare = [
-            k for k in order if len(found[k]) <= max_hits and not bool(is_late.get(k))
-        ]
+        rare = [k for k in order if counts[k] <= max_hits and not bool(is_late.get(k))]
+        found = {k: self.positions(keys[k], bool(title.get(k))) for k in rare}
         nominated = self._nominate(keys, rare, found, worth, beta, allow_overlaps)
         nominated = nominated[:max_documents]
         ranked: list[tuple[int, float, Used]] = []

@@ -17,8 +17,10 @@ from gr_jax.testing import evidence_oracle
 VOCABULARY = 12
 
 
-def _plain_positions(texts: list[list[int]]) -> evidence_oracle.Positions:
-    """Every place of a key, by looking at every place."""
+def _oracle(
+    texts: list[list[int]], owners: list[int], document_ids: list[str]
+) -> evidence_oracle.Aggregator:
+    """Plain evidence over every place of a key, found by looking at every place."""
 
     def positions(key: tuple[int, ...], at_start: bool) -> list[int]:
         found, start = [], 0
@@ -30,7 +32,10 @@ def _plain_positions(texts: list[list[int]]) -> evidence_oracle.Positions:
             start += len(row)
         return found
 
-    return positions
+    def count(key: tuple[int, ...], at_start: bool) -> int:
+        return len(positions(key, at_start))
+
+    return evidence_oracle.Aggregator(texts, owners, document_ids, count, positions)
 
 
 def _table(texts: list[list[int]], row_documents: list[int]) -> codec.IdentifierTable:
@@ -111,9 +116,7 @@ def test_rankings_equal_plain_python(options: dict, seed: int) -> None:
     texts, owners = _case(seed, 9)
     table = _table(texts, owners)
     queries, expected = [], []
-    oracle = evidence_oracle.Aggregator(
-        texts, owners, table.document_ids, _plain_positions(texts)
-    )
+    oracle = _oracle(texts, owners, table.document_ids)
     plain = {"beta" if k == "repetition" else k: v for k, v in options.items()}
     for query in range(4):
         made, logprob_K = _keys_of_case(texts, 100 * seed + query, 25)
@@ -166,9 +169,7 @@ def test_any_corpus_equals_plain_python(
     texts: list[list[int]], made: dict[tuple[int, ...], float], max_hits: int
 ) -> None:
     table = _table(texts, list(range(len(texts))))
-    oracle = evidence_oracle.Aggregator(
-        texts, range(len(texts)), table.document_ids, _plain_positions(texts)
-    )
+    oracle = _oracle(texts, list(range(len(texts))), table.document_ids)
     expected = oracle.rank(list(made), list(made.values()), max_hits=max_hits)
     query = keys.Keys(tokens=list(made), logprob_K=np.array(list(made.values())))
     (found,) = evidence.aggregate(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gr_jax.core import artifacts, errors, records
 
@@ -55,13 +55,15 @@ def read(path: Path) -> list[Expectation]:
     Raises:
       ArtifactError: If it is missing or of another form; the entry is named.
     """
-    value = artifacts.read_json(path)
-    if not isinstance(value, dict) or value.get("version") != VERSION:
+    read = artifacts.read_json(path)
+    value = cast("dict[str, Any]", read if isinstance(read, dict) else {})
+    if value.get("version") != VERSION:
         raise errors.ArtifactError(
             f"{path}: version: this version reads {VERSION}: make it anew"
         )
     found: list[Expectation] = []
-    for place, entry in enumerate(value.get("expected", [])):
+    listed = cast("list[dict[str, Any]]", value.get("expected") or [])
+    for place, entry in enumerate(listed):
         try:
             found.append(Expectation(**entry))
         except TypeError as error:

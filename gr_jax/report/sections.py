@@ -256,7 +256,7 @@ def glance(study: contents.Study) -> str:
         else:
             shown = markup.tag(fit.reason.split(":")[0] or "refused", "bad")
         row = rows.setdefault((family_of(fit), fit.y), {})
-        row[fit.x] = f'{shown} <a href="#fit-{place}" title="the fit">&darr;</a>'
+        row[fit.x] = f'<a href="#fit-{place}" title="the fit">&darr;</a> {shown}'
     head = "".join(
         f"<th>{escape(name)}</th>"
         for name in ("family", "metric", *(f"by {notation.short(x)}" for x in axes))

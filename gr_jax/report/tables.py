@@ -244,11 +244,9 @@ def fits(study: contents.Study) -> Table:
         )
         verdict = "fitted" if fit.is_fitted else f"refused: {fit.reason}"
         cells = [text(fit.name), text(fit.law), text(len(fit.points))]
-        cells += [
-            text(shown or notation.NONE),
-            text(fit.method or notation.NONE),
-            text(verdict),
-        ]
+        ways = dict.fromkeys(str(p.get("method", "")) for p in fit.params.values())
+        by = ", ".join(way for way in ways if way) or fit.method or notation.NONE
+        cells += [text(shown or notation.NONE), text(by), text(verdict)]
         rows.append([dataclasses.replace(cell, source=source) for cell in cells])
         kinds.append(fit.status)
     return Table(key="fits", title="Fits", columns=columns, rows=rows, row_kinds=kinds)

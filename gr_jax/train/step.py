@@ -42,7 +42,7 @@ class Programs:
       base: Shapes of the model's parameters; under LoRA they are frozen.
       base_shardings: Their placement.
       shardings: Placement of the state.
-      abstract: Shapes and types of the state.
+      abstract: Shapes, types and placement of the state.
       new_params: ``seed -> params``, the trained ones (adapters under LoRA).
       new_state: ``(params, seed) -> state``; donates the parameters.
       step: ``(state, frozen, batch, numbers) -> (state, metrics)``; donates the state.
@@ -87,6 +87,7 @@ def programs(
     params = jax.eval_shape(new_params, seed)
     abstract = jax.eval_shape(new_state, params, seed)
     placed = sharding_rules.param_shardings(params, axes, mesh, rules)
+    base_placed = sharding_rules.param_shardings(base, base_axes, mesh, rules)
     shardings = states.shardings(abstract, transformation, placed, mesh)
     update = functools.partial(
         _step,
@@ -107,14 +108,24 @@ def programs(
     return Programs(
         mesh=mesh,
         batch=sharding_rules.batch_sharding(mesh, rules),
-        base=base,
-        base_shardings=sharding_rules.param_shardings(base, base_axes, mesh, rules),
+        base=_with(base, base_placed),
+        base_shardings=base_placed,
         shardings=shardings,
-        abstract=abstract,
+        abstract=_with(abstract, shardings),
         new_params=jax.jit(new_params, out_shardings=placed),
         new_state=jax.jit(new_state, out_shardings=shardings, donate_argnums=0),
         step=jax.jit(step, out_shardings=(shardings, whole), donate_argnums=0),
         transformation=transformation,
+    )
+
+
+def _with(shapes: Any, shardings: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=sharding
+        ),
+        shapes,
+        shardings,
     )
 
 

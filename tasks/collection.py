@@ -56,22 +56,23 @@ def register(
     Raises:
       ArtifactError: If a file is missing or not as it was written.
     """
-    content = task_builder.Content(Path(pairs_folder), Path(vocabulary_folder))
+    content = task_builder.Content(
+        Path(pairs_folder), Path(vocabulary_folder), fraction
+    )
     kinds: list[pairs.Kind] = [kind for kind in pairs.KINDS if content.count(kind)]
     if not kinds:
         raise errors.ArtifactError(f"{pairs_folder}: no pairs: make some")
     names: dict[pairs.Kind, str] = {kind: content.name(kind) for kind in kinds}
     both = content.name("both")
-    mark = f"{content.digest} {fraction}"
+    root = None if cache_root is None else Path(cache_root)
+    mark = f"{content.digest} {root}"
     if _registered.get(both) != mark:
         seqio.MixtureRegistry.remove(both)
         for kind in kinds:
             seqio.TaskRegistry.remove(names[kind])
-            task = task_builder.build(content, kind, fraction=fraction)
+            task = task_builder.build(content, kind, cache_root=root)
             seqio.TaskRegistry.add_provider(names[kind], task)
         rates = [(names[kind], float(content.count(kind))) for kind in kinds]
         seqio.MixtureRegistry.add(both, rates)
         _registered[both] = mark
-    if cache_root is not None:
-        seqio.add_global_cache_dirs([str(content.cache_folder(Path(cache_root)))])
     return Registered(names.get("query"), names.get("document"), both, content)

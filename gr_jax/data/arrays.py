@@ -233,7 +233,11 @@ def save_shards(
     inputs: dict[str, str] | None = None,
     facts: dict[str, object] | None = None,
 ) -> None:
-    """Stores examples shard by shard: memory holds one at a time."""
+    """Stores examples shard by shard: memory holds one at a time.
+
+    Raises:
+      InputError: If there are no examples.
+    """
     counts = {"examples": 0, "source tokens": 0, "target tokens": 0, "shards": 0}
     with artifacts.staged(folder) as staged:
         for shard in shards:
@@ -245,6 +249,8 @@ def save_shards(
             counts["examples"] += len(shard)
             counts["source tokens"] += len(shard.source_tokens)
             counts["target tokens"] += len(shard.target_tokens)
+        if not counts["examples"]:
+            raise errors.InputError(f"{folder}: examples: none: raise the fraction")
         artifacts.write_manifest(
             staged,
             kind=KIND,

@@ -15,6 +15,8 @@ import seqio
 from gr_jax.core import artifacts, progress
 from gr_jax.data import arrays, pairs, preprocessors, sources, vocabulary
 
+CACHED_KIND = "cached-task"
+CACHED_SCHEMA_VERSION = 1
 _SHARD_EXAMPLES = 1_000_000
 _OTHER = re.compile(r"\W+")
 
@@ -26,16 +28,23 @@ class Content:
     Attributes:
       pairs_folder: As `pairs.save` writes it.
       vocabulary_folder: As `vocabulary.train` writes it; makes tokens of the sources.
+      fraction: Nested share of the queries (documents), as `arrays.select` takes it.
+      verify: How much of the pairs is checked against their manifest.
     """
 
     pairs_folder: Path
     vocabulary_folder: Path
+    fraction: float = 1.0
+    verify: artifacts.Verify = "full"
 
     @functools.cached_property
     def manifest(self) -> artifacts.Manifest:
-        """The pairs' manifest; the files themselves are checked when tasks are made."""
+        """The pairs' manifest, after checking the pairs against it."""
         return artifacts.read_manifest(
-            self.pairs_folder, kind=pairs.KIND, schema_version=pairs.SCHEMA_VERSION
+            self.pairs_folder,
+            kind=pairs.KIND,
+            schema_version=pairs.SCHEMA_VERSION,
+            verify=self.verify,
         )
 
     @functools.cached_property
@@ -45,9 +54,9 @@ class Content:
 
     @functools.cached_property
     def digest(self) -> str:
-        """One hash of pairs and vocabulary: what a cached copy must agree with."""
-        digests = [artifacts.digest_of(self.pairs_folder), self.vocab.fingerprint]
-        return artifacts.content_hash(digests)
+        """One hash of all of it: what a cached copy must agree with."""
+        made_of = [artifacts.digest_of(self.pairs_folder), self.vocab.fingerprint]
+        return artifacts.content_hash([*made_of, float(self.fraction)])
 
     def name(self, what: str) -> str:
         """``<collection>_<identifiers>_<what>``, in letters SeqIO allows."""
@@ -59,13 +68,9 @@ class Content:
         """Pairs of a kind."""
         return int(self.manifest.facts["pairs"][kind])
 
-    def cache_folder(self, root: Path) -> Path:
-        """Where cached copies of exactly this content lie.
-
-        SeqIO trusts a cache by its task's name alone; the hash makes a copy of other
-        pairs or another vocabulary impossible to find.
-        """
-        return root / self.digest[:16]
+    def cache_folder(self, root: Path, kind: pairs.Kind) -> Path:
+        """Where the cached copy of exactly this content lies."""
+        return root / self.digest[:16] / self.name(kind)
 
 
 def features(content: Content) -> dict[str, Any]:
@@ -81,23 +86,55 @@ def features(content: Content) -> dict[str, Any]:
     }
 
 
-def build(content: Content, kind: pairs.Kind, *, fraction: float = 1.0) -> seqio.Task:
+class _Task(seqio.Task):
+    """A task that takes a cached copy of its own content or none.
+
+    SeqIO trusts a cache by the task's name alone, wherever one lies.
+    """
+
+    def __init__(self, name: str, *, cached: Path | None, **settings: Any):
+        super().__init__(name, **settings)
+        self._cached = cached
+
+    @property
+    def cache_dir(self) -> str | None:
+        return None if self._cached is None else str(self._cached)
+
+
+def _checked_cache(
+    content: Content, kind: pairs.Kind, root: Path | None
+) -> Path | None:
+    if root is None:
+        return None
+    folder = content.cache_folder(root, kind)
+    if not folder.is_dir():
+        return None
+    artifacts.read_manifest(
+        folder, kind=CACHED_KIND, schema_version=CACHED_SCHEMA_VERSION
+    )
+    return folder
+
+
+def build(
+    content: Content, kind: pairs.Kind, *, cache_root: Path | None = None
+) -> seqio.Task:
     """One task, not registered.
 
     Args:
       content: Pairs and vocabulary.
       kind: Which pairs.
-      fraction: Nested share of the queries (documents), as `arrays.select` takes it.
+      cache_root: Where `caching.cache` puts copies; one of other content is not seen.
 
     Raises:
       ArtifactError: If a file is missing or not as it was written.
     """
-    return seqio.Task(
+    return _Task(
         content.name(kind),
+        cached=_checked_cache(content, kind, cache_root),
         source=sources.pair_source(content.pairs_folder, kind),
         preprocessors=[
             preprocessors.parse_pairs,
-            functools.partial(preprocessors.keep_fraction, fraction=fraction),
+            functools.partial(preprocessors.keep_fraction, fraction=content.fraction),
             functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=False),
             seqio.CacheDatasetPlaceholder(),
             seqio.preprocessors.append_eos_after_trim,

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gr_jax.core import errors
+from gr_jax.data import arrays, pairs, task_builder, vocabulary
+from gr_jax.testing import toy
+
+
+@pytest.fixture(scope="module")
+def content(toy_folders: tuple[Path, Path]) -> task_builder.Content:
+    return task_builder.Content(*toy_folders)
+
+
+def assert_bit_equal(found: arrays.Examples, expected: arrays.Examples) -> None:
+    for field in vars(expected):
+        one, other = getattr(found, field), getattr(expected, field)
+        assert one.dtype == other.dtype, field
+        np.testing.assert_array_equal(one, other, err_msg=field)
+
+
+@pytest.mark.parametrize("kind", ["query", "document"])
+@pytest.mark.parametrize("source_length", [None, 6])
+def test_exported_examples_are_those_made_without_tensorflow(
+    content: task_builder.Content,
+    tmp_path: Path,
+    kind: pairs.Kind,
+    source_length: int | None,
+) -> None:
+    task = task_builder.build(content, kind)
+    task_builder.export(
+        task, tmp_path / "e", source_length=source_length, shard_examples=5
+    )
+    rows = pairs.load(content.pairs_folder, [kind])
+    expected = arrays.from_pairs(rows, content.vocab, source_length=source_length or 0)
+    assert_bit_equal(arrays.load(tmp_path / "e"), expected)
+
+
+def test_batches_of_exported_examples_hold_what_seqio_iterates(
+    content: task_builder.Content, tmp_path: Path
+) -> None:
+    task = task_builder.build(content, "query")
+    task_builder.export(task, tmp_path / "e")
+    dataset = task.get_dataset(
+        {"inputs": 12, "targets": 8}, "train", shuffle=True, seed=3
+    )
+    rows = [
+        (tuple(row["inputs"].tolist()), tuple(row["targets"].tolist()))
+        for row in dataset.as_numpy_iterator()
+    ]
+    batched = [
+        (
+            tuple(source[source > 0].tolist()),
+            tuple(target[target > 0].tolist()),
+        )
+        for batch in arrays.batches(
+            arrays.load(tmp_path / "e"),
+            batch=5,
+            source_length=12,
+            target_length=8,
+            seed=0,
+            epochs=1,
+        )
+        for source, target in zip(*batch.values(), strict=True)
+        if target.any()
+    ]
+    assert sorted(rows) == sorted(batched)
+    assert len(rows) == content.count("query")
+
+
+def test_shuffled_order_depends_on_the_seed_alone(
+    content: task_builder.Content,
+) -> None:
+    def order(seed: int) -> list[tuple[bytes, bytes]]:
+        task = task_builder.build(content, "query")
+        dataset = task.get_dataset(None, "train", shuffle=True, seed=seed)
+        return [
+            (row["query_id"], row["targets"].tobytes())
+            for row in dataset.as_numpy_iterator()
+        ]
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+    assert sorted(order(1)) == sorted(order(2))
+
+
+@pytest.mark.parametrize("fraction", [0.5, 0.8])
+def test_fractions_are_those_of_the_arrays(
+    content: task_builder.Content, tmp_path: Path, fraction: float
+) -> None:
+    part = dataclasses.replace(content, fraction=fraction)
+    task_builder.export(task_builder.build(part, "query"), tmp_path / "e")
+    whole = arrays.from_pairs(
+        pairs.load(content.pairs_folder, ["query"]), content.vocab
+    )
+    assert_bit_equal(arrays.load(tmp_path / "e"), arrays.select(whole, fraction))
+    assert part.digest != content.digest
+
+
+WORDS = [
+    "tea",
+    "caf\u00e9",
+    "\u6f22\u5b57",
+    "<sep>",
+    "</s>",
+    "\U0001f600",
+    "x1",
+    "\u00a0",
+    "ﬁ",
+]
+
+
+def test_both_tokenizers_agree_on_strange_texts(
+    tmp_path: Path, toy_folders: tuple[Path, Path]
+) -> None:
+    rows = [
+        pairs.Pair(" ".join(words), [5, 1], "query", f"q{place}", "d")
+        for place, words in enumerate(itertools.permutations(WORDS, 2))
+    ]
+    pairs.save(
+        tmp_path / "p",
+        rows,
+        collection="strange",
+        identifiers="x",
+        target_vocabulary=9,
+    )
+    content = task_builder.Content(tmp_path / "p", toy_folders[1])
+    task_builder.export(task_builder.build(content, "query"), tmp_path / "e")
+    expected = arrays.from_pairs(pairs.load(tmp_path / "p"), content.vocab)
+    assert_bit_equal(arrays.load(tmp_path / "e"), expected)
+    assert int(expected.source_tokens.min()) == vocabulary.EOS
+
+
+def test_digests_follow_the_content(
+    content: task_builder.Content, tmp_path: Path
+) -> None:
+    other = toy.small_vocabulary(tmp_path / "v", pieces=300)
+    changed = dataclasses.replace(content, vocabulary_folder=other.path.parent)
+    assert changed.digest != content.digest
+    again = task_builder.Content(content.pairs_folder, content.vocabulary_folder)
+    assert again.digest == content.digest
+    assert content.name("query") == "toy_n_gram_query"
+
+
+def test_changed_pairs_are_refused(
+    toy_folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    for path in toy_folders[0].iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    victim = sorted(folder.glob("query-*"))[1]
+    victim.write_bytes(victim.read_bytes()[:-1])
+    content = task_builder.Content(folder, toy_folders[1])
+    with pytest.raises(errors.ArtifactError, match=victim.name):
+        task_builder.build(content, "query")

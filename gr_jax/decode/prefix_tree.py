@@ -52,6 +52,16 @@ class PrefixTreeConstraint:
         return False
 
     @property
+    def max_length(self) -> int:
+        """Tokens of the longest identifier. Static."""
+        return self.arrays.base_L.shape[0]
+
+    @property
+    def alone_depth(self) -> int:
+        """Depth from which on nearly all identifiers are alone; read on the host."""
+        return int(self.arrays.alone_depth)
+
+    @property
     def closes_together(self) -> bool:
         """Whether all identifiers have one length."""
         return self.arrays.has_one_length

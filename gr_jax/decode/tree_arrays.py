@@ -60,6 +60,7 @@ class Children(NamedTuple):
         "length_R",
         "rows",
         "first_column",
+        "alone_depth",
     ],
     meta_fields=[],
 )
@@ -77,6 +78,7 @@ class TreeArrays:
     length_R: jax.Array
     rows: jax.Array
     first_column: jax.Array
+    alone_depth: jax.Array
 
     @classmethod
     def of(cls, tree: constraint_index.PrefixTree) -> TreeArrays:
@@ -92,6 +94,7 @@ class TreeArrays:
             length_R=jnp.asarray(tree.length_R),
             rows=jnp.asarray(tree.rows, jnp.int32),
             first_column=jnp.asarray(tree.first_column, jnp.int32),
+            alone_depth=jnp.asarray(tree.alone_depth, jnp.int32),
         )
 
     @property

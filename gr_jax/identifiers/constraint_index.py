@@ -34,6 +34,7 @@ STRUCTURE = "prefix-tree"
 NARROW_ROWS = 64
 """An interval of so many rows is always narrow: reading it is cheaper than a list."""
 
+_MOSTLY = 0.99
 _EDGE_BYTES = 4.25
 _BUCKETS_PER_OCTAVE = 32
 _ARRAYS = (
@@ -72,6 +73,8 @@ class PrefixTree:
       edges: Edges of wide nodes.
       first_column: Depth of the first stored column.
       max_length: Tokens of the longest row.
+      alone_depth: Depth from which on 99% of the rows share their prefix with no other
+        row; a hint for how many tokens a decoder can score at once.
       vocabulary_size: Tokens are below it.
     """
 
@@ -90,6 +93,7 @@ class PrefixTree:
     edges: int
     first_column: int
     max_length: int
+    alone_depth: int
     vocabulary_size: int
 
     @property
@@ -125,6 +129,7 @@ class PrefixTree:
             "edges": self.edges,
             "first_column": self.first_column,
             "max_length": self.max_length,
+            "alone_depth": self.alone_depth,
             "vocabulary_size": self.vocabulary_size,
             "device_bytes": self.device_bytes,
             "bytes_per_row": self.device_bytes / self.rows,
@@ -177,6 +182,7 @@ def load(folder: Path, *, verify: artifacts.Verify = "full") -> PrefixTree:
             "edges",
             "first_column",
             "max_length",
+            "alone_depth",
             "vocabulary_size",
         )
     }
@@ -293,6 +299,7 @@ def _assemble(
         edges=edges.total,
         first_column=first_column,
         max_length=rows.max_length,
+        alone_depth=rows.alone_depth(_MOSTLY),
         vocabulary_size=vocabulary_size,
     )
 

@@ -110,6 +110,13 @@ class SortedRows:
         """Distinct beginnings of ``length`` tokens (of rows at least that long)."""
         return int(np.count_nonzero(self.common_N < length))
 
+    def alone_depth(self, share: float) -> int:
+        """Least depth at which a share of the rows has no prefix in common."""
+        shared_N = self.common_N.copy()
+        np.maximum(shared_N[:-1], self.common_N[1:], out=shared_N[:-1])
+        rows_L = np.bincount(shared_N, minlength=self.max_length)
+        return 1 + int(np.searchsorted(np.cumsum(rows_L), share * self.count))
+
     def children(
         self, depth: int, low: np.ndarray, high: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -7,13 +7,14 @@ n-gram occurs. `substring_reading` says how the next tokens are found.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from gr_jax.core import errors
@@ -95,7 +96,7 @@ class SubstringConstraint:
         base_BM = score_BM - jax.nn.logsumexp(logits_BMV, axis=2)
         base_BM = jnp.where(is_live_BM, base_BM, -jnp.inf)
         if self.mesh is None:
-            step = _step(self, state, logits_BMV, base_BM, count)
+            step = _step(self, state, logits_BMV, base_BM, count=count)
         else:
             step = self._step_on_mesh(state, logits_BMV, base_BM, count)
         score_BC, parent_BC, token_BC, lo_BCZ, hi_BCZ = step
@@ -142,7 +143,7 @@ class SubstringConstraint:
         )
         states = SubstringState(by_shard, by_shard, whole, whole)
         step = jax.shard_map(
-            lambda *parts: _step(*parts, count),
+            functools.partial(_step, count=count),
             mesh=self.mesh,
             in_specs=(own, states, whole, whole),
             out_specs=(whole, whole, whole, by_shard, by_shard),
@@ -156,6 +157,7 @@ def _step(
     state: SubstringState,
     logits_BMV: Array,
     base_BM: Array,
+    *,
     count: int,
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Scores, parents, tokens and rows of the best, over the shards at hand."""
@@ -246,6 +248,10 @@ def from_index(
             f"substring index: {shard_count} shards over {mesh.shape[axis]} devices: "
             f"build the index with shards={mesh.shape[axis]}"
         )
+    if mesh is not None:
+        # Explicit axes would ask every caller to spell out the state's sharding.
+        automatic = (AxisType.Auto,) * len(mesh.axis_names)
+        mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=automatic)
     sharding = NamedSharding(mesh, PartitionSpec(axis)) if mesh is not None else None
     roots = np.array([shard.root() for shard in index.shards], np.int32)
     token_of_dense_V = np.zeros(index.vocabulary_size + 1, np.int32)

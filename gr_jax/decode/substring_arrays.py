@@ -22,15 +22,18 @@ Rows = suffix_rows.SuffixRows | wavelet_rows.WaveletRows
 Stack = Callable[..., Array]
 
 
-def bucket(size: int) -> int:
+_LEAST = 64
+
+
+def bucket(size: int, *, least: int = _LEAST) -> int:
     """Size an array is padded to: sixteen steps between powers of two.
 
     Example:
-      >>> [bucket(n) for n in (1, 16, 33, 1000)]
-      [1, 16, 34, 1024]
+      >>> [bucket(n) for n in (1, 64, 65, 1000, 1025)]
+      [64, 64, 68, 1024, 1088]
     """
-    step = 1 << max(0, (size - 1).bit_length() - 5)
-    return -(-size // step) * step
+    step = max(1, 1 << max(0, (size - 1).bit_length() - 5))
+    return max(least, -(-size // step) * step)
 
 
 @jax.tree_util.register_dataclass
@@ -50,8 +53,10 @@ def of_index(
     """The shards of an index, stacked and put on the device or devices."""
     tables = [shard.contexts for shard in index.shards]
 
-    def stacked(arrays: Sequence[np.ndarray], axis: int = 0) -> Array:
-        size = bucket(max(array.shape[axis] for array in arrays))
+    def stacked(
+        arrays: Sequence[np.ndarray], axis: int = 0, least: int = _LEAST
+    ) -> Array:
+        size = bucket(max(array.shape[axis] for array in arrays), least=least)
         return jax.device_put(
             np.stack([_padded(array, size, axis) for array in arrays]), sharding
         )
@@ -79,7 +84,7 @@ def _rows(
         stacked([v.words_LxEx4 for v in levels], 1),
         stacked([v.in_block_LxE for v in levels], 1),
         stacked([v.super_LxE for v in levels], 1),
-        stacked([s.matrix.zeros_L for s in matrices]),
+        stacked([s.matrix.zeros_L for s in matrices], least=1),
         stacked(shifts),
     )
 

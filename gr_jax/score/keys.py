@@ -218,10 +218,7 @@ def flat(
     )
     query_K = np.repeat(np.arange(len(queries)), sizes)
     source_K = occurrences.ranges(np.zeros(len(sizes), np.int64), np.array(sizes))
-    lo_KZ, hi_KZ = (
-        np.concatenate(parts)
-        for parts in zip(*(_intervals(keys, index) for keys in queries), strict=True)
-    )
+    lo_KZ, hi_KZ = _intervals(queries, ngrams, is_title_K, index)
     count_K = np.maximum(hi_KZ - lo_KZ, 0).sum(axis=1)
     logprob_K = np.concatenate([np.asarray(k.logprob_K, np.float64) for k in queries])
     if settings.constant_probability is not None:
@@ -263,13 +260,27 @@ def flat(
     )
 
 
-def _intervals(keys: Keys, index: rows.Index) -> tuple[np.ndarray, np.ndarray]:
-    if keys.lo_KZ is not None and keys.hi_KZ is not None:
-        return keys.lo_KZ, keys.hi_KZ
-    lo_KZ, hi_KZ = index.find(keys.tokens)
-    titles = np.flatnonzero(flags(keys)[0])
+def _intervals(
+    queries: Sequence[Keys],
+    ngrams: Sequence[Tokens],
+    is_title_K: np.ndarray,
+    index: rows.Index,
+) -> tuple[np.ndarray, np.ndarray]:
+    known = [(keys.lo_KZ, keys.hi_KZ) for keys in queries]
+    given = [pair for lo, hi in known if (pair := _pair(lo, hi)) is not None]
+    if len(given) == len(queries):
+        lows, highs = zip(*given, strict=True)
+        return np.concatenate(lows), np.concatenate(highs)
+    lo_KZ, hi_KZ = index.find(ngrams)
+    titles = np.flatnonzero(is_title_K)
     if len(titles):
-        chosen = [keys.tokens[place] for place in titles.tolist()]
+        chosen = [ngrams[place] for place in titles.tolist()]
         lo_KZ, hi_KZ = lo_KZ.copy(), hi_KZ.copy()
         lo_KZ[titles], hi_KZ[titles] = index.find(chosen, at_document_start=True)
     return lo_KZ, hi_KZ
+
+
+def _pair(
+    lo_KZ: np.ndarray | None, hi_KZ: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray] | None:
+    return None if lo_KZ is None or hi_KZ is None else (lo_KZ, hi_KZ)

@@ -45,7 +45,9 @@ def read_metrics(folder: Path) -> dict[str, records.Measure]:
     path = folder / METRICS
     value = artifacts.read_json(path)
     try:
-        return {name: records.Measure(**m) for name, m in value["metrics"].items()}
+        # A bare table of metrics is read too.
+        table = value.get("metrics", value)
+        return {name: records.Measure(**m) for name, m in table.items()}
     except (TypeError, KeyError, AttributeError):
         raise errors.ArtifactError(f"{path}: not metrics: evaluate anew") from None
 
@@ -60,7 +62,10 @@ def read_per_query(folder: Path) -> dict[str, dict[str, float]]:
     table: dict[str, dict[str, float]] = {}
     for number, row in enumerate(artifacts.read_jsonl(path), start=1):
         try:
-            table[row["query"]] = {k: float(v) for k, v in row["metrics"].items()}
+            # Metrics may also stand beside the query, not below a name of their own.
+            beside = {k: v for k, v in row.items() if k != "query"}
+            metrics = row.get("metrics", beside)
+            table[row["query"]] = {k: float(v) for k, v in metrics.items()}
         except (KeyError, AttributeError, TypeError, ValueError):
             raise errors.ArtifactError(
                 errors.fault(f"{path}:{number}", "line", row, "evaluate anew")

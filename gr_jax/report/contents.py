@@ -172,6 +172,7 @@ def read(folder: Path) -> Study:
     if (folder / "study.json").exists():
         value = artifacts.read_json(folder / "study.json")
         config = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+        config = config.get("study", config)
     return Study(
         folder=folder,
         rows=rows,
@@ -189,19 +190,30 @@ def read(folder: Path) -> Study:
 def decode_folder(study: Study, row: Row) -> Path | None:
     """The folder that holds the run and the evidence of a record.
 
-    A record names its cell, and in its hashes the decoding where a cell has several.
+    Below the record's cell; of several decodings, the one whose manifest says the
+    record's beam, keys and length.
     """
     record = row.record
-    names = {*record.cell.split("/"), *record.hashes.values()}
-    names |= {f"decode-{name}" for name in names}
-    cells = study.folder / "cells"
-    chosen: list[Path] = []
-    for path in sorted(cells.glob("*/decode-*")):
-        if path.parent.name in names:
-            if path.name in names:
-                return path
-            chosen.append(path)
-    return chosen[0] if len(chosen) == 1 else None
+    found = sorted((study.folder / "cells" / record.cell).glob("decode-*"))
+    settings = {path: _decoding(path) for path in found}
+    keys = record.rescoring == "query-keys"
+    # Codes have a length of their own, so the length decides last and may not match.
+    for field, value in (
+        ("beam", record.beam),
+        ("query_keys", keys),
+        ("max_length", record.max_length),
+    ):
+        if len(found) > 1:
+            same = [path for path in found if settings[path].get(field) == value]
+            found = same or (found if field == "max_length" else same)
+    return found[0] if len(found) == 1 else None
+
+
+def _decoding(folder: Path) -> dict[str, Any]:
+    path = folder / artifacts.MANIFEST
+    if not path.exists():
+        return {}
+    return cast("dict[str, Any]", artifacts.read_json(path).get("config") or {})
 
 
 def _texts(
@@ -298,7 +310,10 @@ def examples(study: Study, row: Row, *, count: int = 12) -> list[Example]:
         shown.append(
             Example(
                 query=query,
-                text=str(queries.get(query, {}).get("text", query)),
+                text=str(
+                    lines[0][1].get("query_text")
+                    or queries.get(query, {}).get("text", query)
+                ),
                 relevant=[
                     (d, _title_of(documents.get(d), d)) for d in sorted(relevant[query])
                 ],

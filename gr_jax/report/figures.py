@@ -15,6 +15,7 @@ from gr_jax.report import contents, notation, tables
 Kind = Literal["points", "line", "band", "rule"]
 Numbers = list[float | None]
 _NEAR_SPANS = 1.0
+_RIVALS = (4, 5, 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -242,7 +243,9 @@ def references(study: contents.Study, y: str) -> list[Series]:
         measure = baseline.measures.get(notation.bare(name))
         if measure is not None:
             value = 1 - measure.value if is_miss else measure.value
-            found.append(_rule(baseline.name, value, baseline.source, colour=4 + place))
+            found.append(
+                _rule(baseline.name, value, baseline.source, colour=_RIVALS[place % 3])
+            )
     return found
 
 

@@ -122,12 +122,29 @@ def _verdict_line(
     return f'<p data-source="{escape(source)}">{escape(text)}</p>'
 
 
+Paired = list[tuple[str, str, str, list[significance.Comparison]]]
+
+
+def _told(paired: Paired) -> Paired:
+    """The best method against every rival, the others against the strongest alone."""
+    if not paired:
+        return []
+
+    def reached(one: tuple[str, str, str, list[significance.Comparison]]) -> float:
+        found = [c.second for c in one[3] if c.metric == tables.HEADLINE]
+        return found[0] if found else float("-inf")
+
+    best = paired[0][0]
+    strongest = max((one for one in paired if one[0] == best), key=reached)[1]
+    return [one for one in paired if one[0] == best or one[1] == strongest]
+
+
 def verdict(
     study: contents.Study,
-    paired: list[tuple[str, str, str, list[significance.Comparison]]],
+    paired: Paired,
 ) -> str:
     """What the study says, in sentences; and what is missing from it."""
-    lines = "".join(_verdict_line(*one) for one in paired)
+    lines = "".join(_verdict_line(*one) for one in _told(paired))
     refused = [fit for fit in study.fits if not fit.is_fitted]
     if study.fits and len(refused) == len(study.fits):
         lines += "<p>No law could be fitted: each refusal says why below.</p>"
@@ -278,7 +295,7 @@ def glance(study: contents.Study) -> str:
 
 
 def comparisons(
-    paired: list[tuple[str, str, str, list[significance.Comparison]]],
+    paired: Paired,
 ) -> str:
     """Wins, losses and paired tests as a table."""
     if not paired:

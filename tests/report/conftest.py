@@ -68,7 +68,6 @@ def _metrics(rng, size, fraction, beam, *, is_null):
 def _record(rng, arch, kind, name, fraction, beam):
     size = int(_SIZES[name])
     cell = artifacts.content_hash([arch, kind, name, fraction])[:16]
-    decode = artifacts.content_hash([cell, beam])[:16]
     metrics = _metrics(rng, size, fraction, beam, is_null=kind == "rq")
     control = {"recall@10": _measure(0.21, 0.03), "mrr@10": _measure(0.12, 0.02)}
     return records.RunRecord(
@@ -103,13 +102,15 @@ def _record(rng, arch, kind, name, fraction, beam):
         controls={"constant probability": control} if kind == "ngram" else {},
         wall_s={"train": 21.5, "decode": 3.25},
         device="cpu, 2 cores",
-        hashes={"collection": "c0ffee", "decode": decode},
+        hashes={"examples": "c0ffee"},
         commit="0123456789ab",
     )
 
 
 def _decode_folder(root: Path, record: records.RunRecord, rng) -> None:
-    folder = root / "cells" / record.cell / f"decode-{record.hashes['decode']}"
+    setting = {"beam": record.beam, "max_length": 8, "query_keys": False}
+    name = artifacts.content_hash(setting)[:8]
+    folder = root / "cells" / record.cell / f"decode-{record.beam}-{name}"
     hits = rng.random(len(QUERIES)) < record.metrics["recall@1"].value
     per_query = {
         q: {"recall@1": float(h), "mrr@10": float(h) or 0.25}
@@ -139,6 +140,7 @@ def _decode_folder(root: Path, record: records.RunRecord, rng) -> None:
                 }
             )
     artifacts.write_jsonl(folder / "evidence.jsonl", lines)
+    artifacts.write_manifest(folder, kind="decoding", schema_version=1, config=setting)
 
 
 def _collection(root: Path) -> None:
@@ -196,7 +198,9 @@ def build(root: Path) -> Path:
                 for q, h in zip(QUERIES, hits, strict=True)
             },
         )
-    artifacts.write_json(root / "study.json", {"collection": "builtin:pydocs"})
+    artifacts.write_json(
+        root / "study.json", {"study": {"collection": "builtin:pydocs"}}
+    )
     lines = [json.loads(x) for x in (root / "records.jsonl").read_text().splitlines()]
     found = study_fits.fit_study(lines, settings=fitting.Settings(resamples=60))
     fits.write(root / "fits.json", found)

@@ -14,15 +14,15 @@ from typing import Any
 from gr_jax.core import errors
 from gr_jax.data import corpus
 from gr_jax.data import vocabulary as vocabularies
-from gr_jax.identifiers import code_tables, codec, textual
+from gr_jax.identifiers import code_tables, codec, text_tables
 
 Builder = Callable[..., codec.IdentifierTable]
 
 BUILDERS: Mapping[str, Builder] = {
-    "ngram": textual.ngrams,
-    "title": textual.titles,
-    "naive": textual.naive_strings,
-    "pseudo_query": textual.pseudo_queries,
+    "ngram": text_tables.ngrams,
+    "title": text_tables.titles,
+    "naive": text_tables.naive_strings,
+    "pseudo_query": text_tables.pseudo_queries,
     "rq": code_tables.residual,
     "kmeans": code_tables.hierarchical,
     "atomic": code_tables.atomic,

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -18,11 +20,12 @@ from rapidfuzz import fuzz, process
 from gr_jax.core import errors, randomness
 from gr_jax.data import corpus
 from gr_jax.data import vocabulary as vocabularies
-from gr_jax.identifiers import codec, stopwords
+from gr_jax.identifiers import stopwords
 
 WINDOW_WORDS = 3
 SPAN_WORDS = 10
 _WORD_MARK = "▁"
+_WORD = re.compile(r"\w+(?:['\u2019.-]\w+)*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -292,68 +295,32 @@ def _source_range(
     return (0, start) if left >= right else (stop, words)
 
 
-def ngrams(
-    documents: Sequence[corpus.Document],
+def query_ngrams(
+    query: str,
     vocabulary: vocabularies.Vocabulary,
     *,
-    max_tokens: int | None = None,
-) -> codec.IdentifierTable:
-    """The n-gram table: each document's own tokens; any substring identifies it."""
-    return codec.from_rows(
-        codec.NGRAM,
-        [document.id for document in documents],
-        tokens_of_documents(documents, vocabulary, max_tokens),
-        vocabulary_size=vocabulary.size,
-        vocabulary=vocabulary.fingerprint,
-    )
+    max_words: int = 3,
+    max_length: int | None = None,
+) -> list[list[int]]:
+    """Tokens of every run of one to three words of a query, without repetition.
+
+    Each word comes as it is written, with a small and with a capital first letter, in
+    every combination: documents begin sentences where queries do not. A run that spells
+    more than ``max_length`` tokens is left out. Whether a run occurs anywhere is for an
+    index to say.
+    """
+    found: dict[tuple[int, ...], None] = {}
+    words = [match.group() for match in _WORD.finditer(query)]
+    for first in range(len(words)):
+        for stop in range(first + 1, min(first + max_words, len(words)) + 1):
+            forms = [_forms(word) for word in words[first:stop]]
+            texts = [" ".join(chosen) for chosen in itertools.product(*forms)]
+            for tokens in map(vocabulary.encode, texts):
+                if tokens and (max_length is None or len(tokens) <= max_length):
+                    found[tuple(tokens)] = None
+    return [list(tokens) for tokens in found]
 
 
-def titles(
-    documents: Sequence[corpus.Document], vocabulary: vocabularies.Vocabulary
-) -> codec.IdentifierTable:
-    """Each document by its title; equal titles collide and are listed."""
-    return _texts("title", documents, [[d.title] for d in documents], vocabulary)
-
-
-def naive_strings(
-    documents: Sequence[corpus.Document], vocabulary: vocabularies.Vocabulary
-) -> codec.IdentifierTable:
-    """Each document by the spelling of its id (DSI's naive string identifiers)."""
-    return _texts("naive", documents, [[d.id] for d in documents], vocabulary)
-
-
-def _texts(
-    kind: str,
-    documents: Sequence[corpus.Document],
-    texts: Sequence[Sequence[str]],
-    vocabulary: vocabularies.Vocabulary,
-) -> codec.IdentifierTable:
-    rows: list[list[int]] = []
-    row_documents: list[int] = []
-    for place, document in enumerate(documents):
-        spelt = [tokens for text in texts[place] if (tokens := vocabulary.encode(text))]
-        if not spelt:
-            remedy = "give every document one, or choose another identifier kind"
-            raise errors.InputError(errors.fault(document.id, kind, "", remedy))
-        distinct = dict.fromkeys(map(tuple, spelt))
-        rows += [[*tokens, vocabularies.EOS] for tokens in distinct]
-        row_documents += [place] * len(distinct)
-    return codec.from_rows(
-        kind,
-        [document.id for document in documents],
-        rows,
-        row_documents,
-        vocabulary_size=vocabulary.size,
-        has_end=True,
-        vocabulary=vocabulary.fingerprint,
-    )
-
-
-def pseudo_queries(
-    documents: Sequence[corpus.Document],
-    vocabulary: vocabularies.Vocabulary,
-    queries_of: dict[str, list[str]],
-) -> codec.IdentifierTable:
-    """Each document by the queries written for it, one row a query."""
-    texts = [queries_of.get(document.id, []) for document in documents]
-    return _texts("pseudo_query", documents, texts, vocabulary)
+def _forms(word: str) -> list[str]:
+    head, tail = word[0], word[1:]
+    return list(dict.fromkeys([word, head.lower() + tail, head.upper() + tail]))

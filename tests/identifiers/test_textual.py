@@ -204,27 +204,34 @@ def test_document_spans_and_sources_are_apart(
         )
 
 
-def test_titles_collide_and_queries_do_not(
-    vocabulary: vocabularies.Vocabulary,
-) -> None:
-    documents = [corpus.Document(i, "Same", f"text {i}") for i in ("a", "b")]
-    table = textual.titles(documents, vocabulary)
-    assert table.collisions == [["a", "b"]]
-    assert table.row(0).tolist() == [*vocabulary.encode("Same"), vocabularies.EOS]
-    asked = {"a": ["one", "one", "two"], "b": ["three"]}
-    several = textual.pseudo_queries(documents, vocabulary, asked)
-    assert several.rows_of_document == [[0, 1], [2]]
-    assert textual.naive_strings(documents, vocabulary).collisions == []
-
-
 def test_empty_documents_are_named(vocabulary: vocabularies.Vocabulary) -> None:
     empty = [corpus.Document("void", "", " \t ")]
     with pytest.raises(errors.InputError, match="void: text"):
-        textual.ngrams(empty, vocabulary)
-    with pytest.raises(errors.InputError, match="void: title"):
-        textual.titles(empty, vocabulary)
-    alone = textual.ngrams([DOCUMENTS[4]], vocabulary)
-    assert alone.rows()[0].tolist() == vocabulary.encode("Alone")
+        textual.passages(empty, vocabulary)
+
+
+def test_query_ngrams_are_all_runs_in_all_forms(
+    vocabulary: vocabularies.Vocabulary,
+) -> None:
+    found = textual.query_ngrams("is Red fox, isn't it?", vocabulary)
+    texts = {vocabulary.decode(tokens) for tokens in found}
+    words = ["is", "Red", "fox", "isn't", "it"]
+    runs = [words[i:j] for i in range(5) for j in range(i + 1, min(i + 3, 5) + 1)]
+    expected = set()
+    for run in runs:
+        made = [""]
+        for word in run:
+            made = [
+                f"{before} {form}".strip()
+                for before in made
+                for form in (word.lower(), word.capitalize())
+            ]
+        expected |= set(made)
+    assert texts == expected
+    assert len(found) == len(texts)
+    short = textual.query_ngrams("is Red fox, isn't it?", vocabulary, max_length=2)
+    assert {tuple(t) for t in short} == {tuple(t) for t in found if len(t) <= 2}
+    assert textual.query_ngrams(" ?! ", vocabulary) == []
 
 
 @pytest.mark.data

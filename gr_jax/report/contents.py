@@ -142,7 +142,14 @@ def _read_baselines(folder: Path) -> Iterator[Baseline]:
 
 
 def _read_artifacts(folder: Path) -> Iterator[Artifact]:
-    places = ["collection", "vocabulary", "identifiers/*", "index/*", "examples/*"]
+    places = [
+        "collection",
+        "vocabulary",
+        "identifiers/*",
+        "index/*",
+        "examples/*",
+        "scored/*",
+    ]
     for place in [*places, "negatives"]:
         for path in sorted(folder.glob(f"{place}/{artifacts.MANIFEST}")):
             yield Artifact(

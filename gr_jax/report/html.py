@@ -10,7 +10,16 @@ from typing import Any
 from gr_jax.core import artifacts
 from gr_jax.core import progress as progress_module
 from gr_jax.fit import study_fits
-from gr_jax.report import contents, drawing, figures, markup, notation, sections, tables
+from gr_jax.report import (
+    contents,
+    drawing,
+    figures,
+    markup,
+    notation,
+    sections,
+    setup,
+    tables,
+)
 
 PAGE = "report.html"
 FILES = "report"
@@ -218,14 +227,14 @@ def _body(study: contents.Study, drawn: list[figures.Figure]) -> str:
             "setup",
             "Setup",
             "What the runs share, as the artefacts' manifests state it.",
-            sections.setup(study) + sections.how_measured(study),
+            setup.artefacts(study) + setup.how_measured(study),
         ),
         sections.section(
             "checklist",
             "Checklist",
             "The questions of the scaling-law survey (Li et al. 2025), answered from "
             "what is stored.",
-            sections.form(study),
+            setup.form(study),
         ),
         sections.section(
             "cells",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 from gr_jax.core import records
@@ -154,3 +155,12 @@ def seconds(value: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def told(value: object) -> str:
+    """Any stored value in a few characters."""
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)[:160]
+    return str(value)

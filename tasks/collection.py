@@ -10,6 +10,8 @@ A folder of pairs (``gr_jax.data.pairs``) and a vocabulary become
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Collection
 from pathlib import Path
 
 import seqio
@@ -76,3 +78,34 @@ def register(
         seqio.MixtureRegistry.add(both, rates)
         _registered[both] = mark
     return Registered(names.get("query"), names.get("document"), both, content)
+
+
+def register_study(
+    study: str | Path, *, names: Collection[str] | None = None
+) -> dict[str, Registered]:
+    """Registers the tasks of every identifier kind whose pairs a study holds.
+
+    Args:
+      study: A study's folder: ``pairs/<kind>/`` and ``vocabulary/``.
+      names: Collections to register; all if None.
+
+    Returns:
+      What was registered, by the folder's name.
+    """
+    folders = sorted(path for path in Path(study, "pairs").glob("*") if path.is_dir())
+    found: dict[str, Registered] = {}
+    for folder in folders:
+        content = task_builder.Content(folder, Path(study, "vocabulary"))
+        if names is None or content.manifest.facts["collection"] in names:
+            found[folder.name] = register(folder, content.vocabulary_folder)
+    return found
+
+
+def register_from_environment(names: Collection[str]) -> dict[str, Registered]:
+    """As `register_study`, of the study that ``GR_JAX_STUDY`` names, if it does.
+
+    So that a program that can only import a module, such as T5X's trainer, finds the
+    tasks.
+    """
+    study = os.environ.get("GR_JAX_STUDY")
+    return register_study(study, names=names) if study else {}

@@ -238,22 +238,55 @@ def _trained(lines: list[str], pieces: int, controls: list[str]) -> bytes:
     return writer.getvalue()
 
 
+def adopt(path: Path, folder: Path) -> Vocabulary:
+    """Stores a SentencePiece model made elsewhere, such as T5's.
+
+    Raises:
+      ArtifactError: If the file is no model, or its padding, end and unknown pieces
+        have other ids than here. Its separator may be missing: only decoder-only
+        models read one.
+    """
+    if not path.is_file():
+        raise errors.ArtifactError(f"{path}: missing: give a SentencePiece model")
+    given = Vocabulary(path)
+    _checked_controls(given, {PAD: "<pad>", EOS: "</s>", UNK: "<unk>"})
+    has_separator = given.size > SEP and given.piece(SEP) == SEP_PIECE
+    with artifacts.staged(folder) as staged:
+        (staged / MODEL_FILE).write_bytes(path.read_bytes())
+        artifacts.write_manifest(
+            staged,
+            kind=KIND,
+            schema_version=SCHEMA_VERSION,
+            inputs={path.name: given.fingerprint},
+            facts={"pieces": given.size, "has separator": has_separator},
+        )
+    return load(folder)
+
+
 def load(folder: Path) -> Vocabulary:
     """A stored vocabulary, verified.
 
     Raises:
       ArtifactError: If it is missing, changed, or has other ids for its controls.
     """
-    artifacts.read_manifest(folder, kind=KIND, schema_version=SCHEMA_VERSION)
+    manifest = artifacts.read_manifest(folder, kind=KIND, schema_version=SCHEMA_VERSION)
     vocabulary = Vocabulary(folder / MODEL_FILE)
-    _checked_controls(vocabulary)
+    expected = {PAD: "<pad>", EOS: "</s>", UNK: "<unk>"}
+    if manifest.facts.get("has separator", True):
+        expected[SEP] = SEP_PIECE
+    _checked_controls(vocabulary, expected)
     return vocabulary
 
 
-def _checked_controls(vocabulary: Vocabulary) -> None:
-    expected = {PAD: "<pad>", EOS: "</s>", UNK: "<unk>", SEP: SEP_PIECE}
+def _checked_controls(vocabulary: Vocabulary, expected: dict[int, str]) -> None:
     for id, piece in expected.items():
         if vocabulary.size <= id or vocabulary.piece(id) != piece:
+            found = vocabulary.piece(id) if id < vocabulary.size else None
             raise errors.ArtifactError(
-                f"{vocabulary.path}: id {id}: not {piece!r}: train it with gr-jax vocab"
+                errors.fault(
+                    vocabulary.path,
+                    f"id {id}",
+                    found,
+                    f"{piece} is needed there: train one with gr-jax vocab",
+                )
             )

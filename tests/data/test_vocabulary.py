@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,3 +105,28 @@ def test_bad_requests_and_bad_files_are_refused(tmp_path: Path) -> None:
     made.path.write_bytes(b"nonsense")
     with pytest.raises(errors.ArtifactError, match="not a SentencePiece model"):
         vocabulary.Vocabulary(made.path).encode("x")
+
+
+def foreign(path: Path, **ids: int) -> Path:
+    sentencepiece.SentencePieceTrainer.Train(
+        sentence_iterator=iter(toy.texts()),
+        model_prefix=str(path),
+        vocab_size=60,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        **ids,
+    )
+    return path.with_name(f"{path.name}.model")
+
+
+def test_a_model_of_t5s_ids_is_taken_and_one_of_llamas_is_not(tmp_path: Path) -> None:
+    t5 = foreign(tmp_path / "t5", pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+    taken = vocabulary.adopt(t5, tmp_path / "v")
+    assert taken.fingerprint == vocabulary.Vocabulary(t5).fingerprint
+    assert vocabulary.load(tmp_path / "v").encode("tea") == taken.encode("tea")
+    assert artifacts.read_manifest(tmp_path / "v").facts["has separator"] is False
+    llama = foreign(tmp_path / "llama", unk_id=0, bos_id=1, eos_id=2, pad_id=-1)
+    with pytest.raises(errors.ArtifactError, match="id 0: '<unk>': <pad> is needed"):
+        vocabulary.adopt(llama, tmp_path / "w")
+    with pytest.raises(errors.ArtifactError, match="missing"):
+        vocabulary.adopt(tmp_path / "no.model", tmp_path / "w")

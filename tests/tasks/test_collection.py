@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,24 @@ def test_registering_again_replaces_other_content(
 def test_no_pairs_are_refused(tmp_path: Path, vocabulary_folder: Path) -> None:
     with pytest.raises(errors.ArtifactError, match="no pairs"):
         collection.register(save(tmp_path / "p", []), vocabulary_folder)
+
+
+def test_a_program_that_only_imports_finds_a_studys_tasks(
+    tmp_path: Path, vocabulary_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(vocabulary_folder, tmp_path / "vocabulary")
+    pairs.save(
+        tmp_path / "pairs" / "title",
+        rows_of_both_kinds(),
+        collection="squad-1k",
+        identifiers="title",
+        target_vocabulary=320,
+    )
+    monkeypatch.setenv("GR_JAX_STUDY", str(tmp_path))
+    squad = importlib.reload(importlib.import_module("tasks.squad"))
+    assert squad.REGISTERED["title"].both == "squad_1k_title_both"
+    assert "squad_1k_title_both" in seqio.MixtureRegistry.names()
+    builtin = importlib.reload(importlib.import_module("tasks.builtin"))
+    assert builtin.REGISTERED == {}
+    monkeypatch.delenv("GR_JAX_STUDY")
+    assert importlib.reload(squad).REGISTERED == {}

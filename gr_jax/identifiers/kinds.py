@@ -1,12 +1,13 @@
 """The registry of identifier kinds: a name, and the function that builds its table.
 
 A new kind is one file with a builder ``(documents, vocabulary, **options) -> table``
-and one gin line naming it, ``kinds.build.builder = @my_kind.build``; nothing here
+and one gin line naming it, ``kinds.Choice.builder = @my_kind.build``; nothing here
 changes. Kinds that everybody uses have a name below.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -73,3 +74,20 @@ def build(
             "identifiers (pseudo_query): no query: give the queries of each document"
         )
     return chosen(documents, vocabulary, **arguments)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which identifiers to build, as gin binds it.
+
+    Attributes:
+      kind: A name of `BUILDERS`.
+      seed: Passed to a builder that takes one.
+      options: Further arguments of the builder.
+      builder: A kind that has no name.
+    """
+
+    kind: str = "rq"
+    seed: int = 0
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    builder: Builder | None = None

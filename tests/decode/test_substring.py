@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import chex
@@ -13,46 +14,29 @@ import pytest
 from scipy import special
 
 from gr_jax.core import errors
-from gr_jax.decode import constraints, substring
+from gr_jax.decode import constraints, session, substring
 from gr_jax.identifiers import substring_index
+from gr_jax.testing import hash_model, substring_oracle
 
-Documents = list[list[int]]
+Documents = substring_oracle.Documents
 VOCABULARY, BATCH, BEAMS, COUNT = 37, 2, 3, 8
 MODES = pytest.mark.parametrize("is_compact", [False, True], ids=["suffix", "wavelet"])
 
 
-def corpus(seed: int, *, documents: int = 24, tokens: int = 500) -> Documents:
-    """Random documents; the first words of the vocabulary come most."""
-    rng = np.random.default_rng(seed)
-    text = (VOCABULARY * rng.random(tokens) ** 2.5).astype(int).tolist()
-    cuts = np.sort(rng.integers(0, tokens + 1, documents - 1)).tolist()
-    return [text[a:b] for a, b in zip([0, *cuts], [*cuts, tokens], strict=True)]
+def corpus(seed: int, *, tokens: int = 500) -> Documents:
+    return substring_oracle.random_documents(
+        seed, vocabulary_size=VOCABULARY, tokens=tokens
+    )
 
 
 def build(documents: Documents, **options: object) -> substring_index.SubstringIndex:
-    starts_T = np.cumsum([0, *map(len, documents)])
-    tokens_E = np.array([t for d in documents for t in d], np.int32)
+    tokens_E, starts_T = substring_oracle.flat(documents)
     return substring_index.build(
         tokens_E,
         starts_T,
         vocabulary_size=VOCABULARY,
         **{"window": 12, "max_length": 4, **options},  # type: ignore[arg-type]
     )
-
-
-def followers(
-    documents: Documents, gram: list[int], *, at_document_start: bool = False
-) -> dict[int, int]:
-    """Each token that follows an n-gram, and how often; -1 for the end."""
-    found: dict[int, int] = {}
-    for document in documents:
-        last = 0 if at_document_start else len(document) - len(gram)
-        for place in range(last + 1):
-            if document[place : place + len(gram)] == gram:
-                end = place + len(gram)
-                token = document[end] if end < len(document) else -1
-                found[token] = found.get(token, 0) + 1
-    return found
 
 
 class Candidate(NamedTuple):
@@ -144,13 +128,17 @@ def walk(
         next_grams: list[list[list[int]]] = []
         for query, found in enumerate(found_of(taken)):
             tables = [
-                followers(documents, gram, at_document_start=at_document_start)
+                substring_oracle.followers(
+                    documents, gram, at_document_start=at_document_start
+                )
                 for gram in grams[query]
             ]
             same(found, expected_of(tables, logits_BMV[query], score_BM[query]))
             longer = [[*grams[query][c.parent], c.token] for c in found]
             for place, gram in enumerate(longer):
-                table = followers(documents, gram, at_document_start=at_document_start)
+                table = substring_oracle.followers(
+                    documents, gram, at_document_start=at_document_start
+                )
                 assert taken.is_ended_BC[query, place] == (set(table) == {-1})
             next_grams.append([*longer, *[[]] * BEAMS][:BEAMS])
         grams = next_grams
@@ -200,9 +188,8 @@ def test_wavelet_and_suffix_modes_give_the_same_bits() -> None:
     same_choices(*traces)
 
 
-@pytest.mark.parametrize("seed", [4, 5])
-def test_shards_on_one_device_and_on_eight(seed: int) -> None:
-    documents = corpus(seed)
+def test_shards_on_one_device_and_on_eight() -> None:
+    documents = corpus(4)
     one = substring.from_index(build(documents), chunk=16)
     expected = walk(one, documents, 3, steps=4)
     index = build(documents, shards=8)
@@ -224,7 +211,7 @@ def test_wavelet_shards_on_eight_devices() -> None:
 
 
 def test_equal_scores_keep_one_order_under_sharding() -> None:
-    documents = corpus(6)
+    documents = corpus(4)
     choices = []
     for shards, window in [(1, 12), (1, 4), (8, 12)]:
         constraint = substring.from_index(
@@ -337,3 +324,66 @@ def test_logits_narrower_than_the_vocabulary_are_refused() -> None:
     state = constraint.initial(1, 1)
     with pytest.raises(ValueError, match="37 entries"):
         constraint.propose(state, jnp.zeros((1, 1, 36)), jnp.zeros((1, 1)), 4)
+
+
+Scored = list[tuple[tuple[int, ...], float]]
+
+
+def search_by_hand(
+    documents: Documents, nats: Callable[[Sequence[int]], np.ndarray], length: int
+) -> tuple[Scored, Scored]:
+    """Results of a beam search over n-grams, and every candidate it looked at."""
+    live: Scored = [((), 0.0)]
+    done: Scored = []
+    seen: Scored = []
+    for _ in range(length):
+        candidates = [
+            ((*gram, token), score + float(nats(gram)[token]))
+            for gram, score in live
+            for token in substring_oracle.followers(documents, list(gram))
+            if token >= 0
+        ]
+        candidates.sort(key=lambda pair: -pair[1])
+        best = candidates[: 2 * BEAMS]
+        seen += best
+        ended = [
+            p
+            for p in best
+            if set(substring_oracle.followers(documents, list(p[0]))) == {-1}
+        ]
+        done += ended
+        live = [pair for pair in best if pair not in ended][:BEAMS]
+    return sorted(done + live, key=lambda pair: -pair[1])[:BEAMS], seen
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_whole_decoding_with_history(devices: int) -> None:
+    documents = corpus(9)
+    model = hash_model.HashModel(vocab_size=VOCABULARY)
+    index = build(documents, shards=devices, is_compact=devices > 1)
+    mesh = jax.make_mesh((devices,), ("shards",)) if devices > 1 else None
+    constraint = substring.from_index(index, chunk=16, mesh=mesh)
+    decoder = session.DecodeSession(
+        model, {}, constraint, beams=BEAMS, max_length=5, batch=2, keep_history=True
+    )
+    sources = [[3, 4], [5, 6, 7], [8]]
+    for source, found in zip(sources, decoder.decode(sources), strict=True):
+        results, seen = search_by_hand(
+            documents, functools.partial(model.next_nats, source), 5
+        )
+        assert [tuple(gram) for gram in found.identifiers()] == [g for g, _ in results]
+        np.testing.assert_allclose(found.logprob_M, [s for _, s in results], atol=1e-5)
+        keys = found.history
+        assert keys is not None
+        lengths = keys.length_J.tolist()
+        grams = [
+            tuple(t[:n]) for t, n in zip(keys.tokens_JL.tolist(), lengths, strict=True)
+        ]
+        assert grams == [gram for gram, _ in seen]
+        np.testing.assert_allclose(keys.logprob_J, [s for _, s in seen], atol=1e-5)
+        count_J = keys.item_hi_J - keys.item_lo_J
+        expected = [
+            sum(substring_oracle.followers(documents, list(gram)).values())
+            for gram in grams
+        ]
+        assert count_J.tolist() == expected == index.count(grams).tolist()

@@ -11,30 +11,20 @@ from hypothesis import strategies as st
 
 from gr_jax.core import errors
 from gr_jax.identifiers import substring_index
+from gr_jax.testing import substring_oracle
 
-Documents = list[list[int]]
+Documents = substring_oracle.Documents
 VOCABULARY = 40
 
 
 def build(documents: Documents, **options: object) -> substring_index.SubstringIndex:
-    starts_T = np.cumsum([0, *map(len, documents)])
-    tokens_E = np.array([t for d in documents for t in d], np.int32)
+    tokens_E, starts_T = substring_oracle.flat(documents)
     return substring_index.build(
         tokens_E,
         starts_T,
         vocabulary_size=VOCABULARY,
         **{"window": 3, "max_length": 5, **options},  # type: ignore[arg-type]
     )
-
-
-def places(documents: Documents, gram: list[int]) -> list[tuple[int, int]]:
-    """(document, offset) of each occurrence, by looking everywhere."""
-    return [
-        (number, offset)
-        for number, document in enumerate(documents)
-        for offset in range(len(document) - len(gram) + 1)
-        if document[offset : offset + len(gram)] == gram
-    ]
 
 
 def located(
@@ -49,7 +39,7 @@ def located(
     lengths = np.array([len(gram) for gram in grams])
     position_R, start_Q = index.locate(lo_QZ, hi_QZ, limit, length_Q=lengths)
     number_R = index.document_of(position_R)
-    starts_T = np.cumsum([0, *map(len, documents)])
+    _, starts_T = substring_oracle.flat(documents)
     pairs = list(
         zip(number_R.tolist(), (position_R - starts_T[number_R]).tolist(), strict=True)
     )
@@ -75,7 +65,7 @@ def test_occurrences_are_those_of_a_search_by_hand(
     flat = [t for d in documents for t in d]
     first = data.draw(st.integers(0, len(flat) - 1))
     grams += [flat[first : first + 3], flat[first : first + 1]]
-    expected = [places(documents, gram) for gram in grams]
+    expected = [substring_oracle.occurrences(documents, gram) for gram in grams]
     assert index.count(grams).tolist() == [len(found) for found in expected]
     assert located(index, documents, grams) == expected
     starting = [[p for p in found if p[1] == 0] for found in expected]
@@ -104,7 +94,7 @@ def test_limit_keeps_that_many_of_each(is_compact: bool) -> None:
     found = located(index, documents, [[1], [2], [3]], limit=2)
     assert [len(pairs) for pairs in found] == [2, 2, 0]
     for gram, pairs in zip([[1], [2]], found, strict=False):
-        assert set(pairs) <= set(places(documents, gram))
+        assert set(pairs) <= set(substring_oracle.occurrences(documents, gram))
 
 
 def test_modes_agree_and_the_compact_one_needs_lengths() -> None:

@@ -165,6 +165,12 @@ def _step(
     return optax.apply_updates(params, change), state, nats
 
 
+@partial(jax.jit, static_argnames=("tower", "settings"))
+def _init(key: jax.Array, *, tower: Tower, settings: Settings) -> tuple[Any, Any]:
+    params = nn.unbox(tower.init(key, jnp.ones((1, 1), jnp.int32))["params"])
+    return params, _optimizer(settings).init(params)
+
+
 @partial(jax.jit, static_argnames=("tower",))
 def _encode(
     params: Any, source_BS: Int[Array, "B S"], *, tower: Tower
@@ -210,13 +216,12 @@ def train(
     source_QS = padded(queries, settings.query_length)
     source_NS = padded(documents, settings.document_length)
     key = jax.random.key(randomness.seed_of(settings.seed, "dual-encoder.init"))
-    params = nn.unbox(jax.jit(tower.init)(key, source_QS[:1])["params"])
-    state = _optimizer(settings).init(params)
+    # Runs that differ in length or seed alone share what is compiled.
+    shared = dataclasses.replace(settings, steps=0, seed=0)
+    params, state = _init(key, tower=tower, settings=shared)
     known_E = np.unique(
         pairs_E2[:, 0].astype(np.int64) * len(documents) + pairs_E2[:, 1]
     )
-    # Runs that differ in length or seed alone share a compiled step.
-    shared = dataclasses.replace(settings, steps=0, seed=0)
     losses: list[float] = []
     progress.start("dual encoder", settings.steps)
     for step in range(settings.steps):

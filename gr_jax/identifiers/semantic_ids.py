@@ -156,7 +156,7 @@ def residual_codes(
             f"identifiers (rq): codes: {codes} for {len(embeddings_ND)} documents: "
             f"give at most {most}"
         )
-    rows_ND = np.ascontiguousarray(embeddings_ND, np.float32)
+    rows_ND = np.ascontiguousarray(_turned(embeddings_ND), np.float32)
     quantizer = faiss.ResidualQuantizer(rows_ND.shape[1], levels, bits)
     quantizer.cp.seed = randomness.seed_of(seed, "residual codes")
     quantizer.cp.min_points_per_centroid = 1
@@ -168,6 +168,14 @@ def residual_codes(
         quantizer.train(rows_ND)
         packed = quantizer.compute_codes(rows_ND)
     return _unpacked(packed, levels, bits)
+
+
+def _turned(rows_ND: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
+    """The rows in at most ``N`` columns, distances unchanged: FAISS needs D <= N."""
+    if rows_ND.shape[1] <= len(rows_ND):
+        return rows_ND
+    left, scale, _ = np.linalg.svd(rows_ND, full_matrices=False)
+    return left * scale
 
 
 def _unpacked(

@@ -99,6 +99,15 @@ def test_residual_codes_follow_the_seed() -> None:
     assert one.dtype == np.int32
 
 
+@pytest.mark.parametrize("count", [4, 5, 8])
+def test_fewer_documents_than_columns(count: int) -> None:
+    rows = semantic_ids.embed_tfidf_svd(_texts(count), 64, seed=0)
+    code_NL = semantic_ids.residual_codes(rows, levels=3, codes=4, seed=0)
+    assert code_NL.shape == (count, 3)
+    # As many codes as documents tell distinct texts apart.
+    assert len(np.unique(code_NL, axis=0)) == count
+
+
 @pytest.mark.parametrize("bits", [1, 3, 5, 8, 11])
 def test_packed_codes_are_read_back(bits: int) -> None:
     rng = randomness.stream(0, "test bits", bits)

@@ -100,12 +100,13 @@ def from_rows(
             raise errors.InputError(
                 f"examples: {names[row]}: {which}: empty: it needs a token"
             )
+    ranks = {name: ordering.rank_of(name) for name in set(names)}
     return Examples(
         source_tokens=_flat(sources),
         source_starts=_starts(list(map(len, sources))),
         target_tokens=_flat(targets),
         target_starts=_starts(list(map(len, targets))),
-        query_rank=np.array([ordering.rank_of(name) for name in names], np.float32),
+        query_rank=np.array([ranks[name] for name in names], np.float32),
         kind=np.array(kinds, np.uint8),
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from jaxtyping import Int64, UInt64
 
@@ -11,6 +13,7 @@ _RANK_PURPOSE = "fraction"
 _BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def rank_of(name: str) -> np.float32:
     """Where an id stands in [0, 1) among all ids; the same in every run and study."""
     rank = np.float32(randomness.rank_of(0, _RANK_PURPOSE, name))

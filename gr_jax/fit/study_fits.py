@@ -40,14 +40,18 @@ class Request:
 
 
 def default_requests() -> tuple[Request, ...]:
-    """Losses by size and by data, misses by size, data and inference compute."""
+    """Losses by size and by data, misses by size, data and inference compute.
+
+    Data are counted in distinct training pairs, as the paper counts them: the tokens
+    that a run reads follow its steps, which a study may keep equal.
+    """
     by_size = (*_DATA, *_DECODING)
     by_data = ("size_name", *_DECODING)
     by_compute = ("size_name", *_DATA, "max_length", "rescoring")
     requests: list[Request] = []
     for metric in ("ce", "rho", "1-recall@1", "1-recall@10"):
         requests.append(Request(x=("params_non_embedding",), y=metric, hold=by_size))
-        requests.append(Request(x=("data_tokens",), y=metric, hold=by_data))
+        requests.append(Request(x=("data_examples",), y=metric, hold=by_data))
     for metric in ("1-recall@1", "1-recall@10"):
         requests.append(
             Request(x=("inference_flops_per_query",), y=metric, hold=by_compute)
@@ -55,7 +59,7 @@ def default_requests() -> tuple[Request, ...]:
     for metric in ("ce", "1-recall@10"):
         requests.append(
             Request(
-                x=("params_non_embedding", "data_tokens"),
+                x=("params_non_embedding", "data_examples"),
                 y=metric,
                 law="chinchilla",
                 hold=_DECODING,
@@ -132,7 +136,7 @@ def _largest_group(runs: list[Record], request: Request) -> list[Record]:
 
     def worth(group: list[Record]) -> tuple[float, ...]:
         places = {tuple(axis_value(r, f) for f in request.x) for r in group}
-        data = max(float(r.get("data_tokens") or 0) for r in group)
+        data = max(float(r.get("data_examples") or 0) for r in group)
         size = max(float(r.get("params_non_embedding") or 0) for r in group)
         decoding = common[tuple(str(group[0].get(f)) for f in _DECODING)]
         return len(places), data, decoding, size
@@ -204,13 +208,13 @@ def points_of(runs: list[Record], request: Request) -> points_module.Points:
 def _form(runs: list[Record], request: Request) -> dict[str, str]:
     """The checklist's answers that records hold."""
     sizes = [axis_value(r, "params_non_embedding") or 0.0 for r in runs]
-    tokens = [axis_value(r, "data_tokens") or 0.0 for r in runs]
+    pairs = [axis_value(r, "data_examples") or 0.0 for r in runs]
     seeds = sorted({str(r.get("seed")) for r in runs})
     return {
-        "units": "N: non-embedding parameters, output head excluded; D: target tokens "
-        "seen, padding excluded; FLOPs: two for a multiply-add, attention included",
-        "range": f"N {min(sizes):.3g} to {max(sizes):.3g}, D {min(tokens):.3g} to "
-        f"{max(tokens):.3g}",
+        "units": "N: non-embedding parameters, output head excluded; D: distinct "
+        "training pairs; FLOPs: two for a multiply-add, attention included",
+        "range": f"N {min(sizes):.3g} to {max(sizes):.3g}, D {min(pairs):.3g} to "
+        f"{max(pairs):.3g}",
         "runs": f"{len(runs)} runs, seeds {', '.join(seeds)}",
         "losses": "final checkpoints, no smoothing",
         "exclusions": "none",

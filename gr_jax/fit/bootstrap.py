@@ -14,6 +14,7 @@ from gr_jax.fit.laws import law
 
 Array = law.Array
 Optimum = optimum_module.Optimum
+_LEVERAGE_LEFT = 0.05
 _NORMAL = distributions.normal_quantile(0.975)
 
 
@@ -88,9 +89,7 @@ def parametric(found: Optimum, *, resamples: int = 1000, seed: int = 0) -> Array
     noise_BR /= np.sqrt(found.points.weight_R)
     value_BR = found.shifted(found.values(found.points.x_RA), noise_BR)
     theta_BP = refits(found, value_BR=value_BR)
-    stretch = distributions.student_quantile(0.975, found.dof) / _NORMAL
-    stretched_BP = found.theta_P + stretch * (theta_BP - found.theta_P)
-    return np.clip(stretched_BP, found.setting.low_P, found.setting.high_P)
+    return _stretched(found, theta_BP)
 
 
 def wild(
@@ -104,8 +103,9 @@ def wild(
 
     Points of one configuration move together, so noise that they share stays shared;
     each keeps its own size, so noise may differ along the axes. Webb's six-point
-    weights (Webb 2014) serve the few groups that scaling studies have; residuals are
-    stretched by sqrt(n / (n - p)) for the parameters already fitted.
+    weights (Webb 2014) serve the few groups that scaling studies have. A residual is
+    divided by sqrt(1 - its leverage), for the part of the noise that the fit took, and
+    deviations are stretched by Student's t as in `parametric`.
     """
     group_R = found.points.configurations() if group_R is None else group_R
     groups = int(group_R.max()) + 1
@@ -113,11 +113,27 @@ def wild(
     levels = np.sqrt(np.array([0.5, 1.0, 1.5]))
     webb = np.concatenate([-levels, levels])
     sign_BG = webb[generator.integers(6, size=(resamples, groups))]
-    spare = max(found.dof, 1)
-    scale = np.sqrt(groups / spare)
-    residual_BR = sign_BG[:, group_R] * found.residual_R * scale
+    root_R = np.sqrt(np.maximum(1.0 - leverage(found), _LEVERAGE_LEFT))
+    residual_BR = sign_BG[:, group_R] * (found.residual_R / root_R)
     value_BR = found.shifted(found.values(found.points.x_RA), residual_BR)
-    return refits(found, value_BR=value_BR)
+    return _stretched(found, refits(found, value_BR=value_BR))
+
+
+def leverage(found: Optimum) -> Array:
+    """Share of each residual that the fit takes: diagonal of the hat matrix."""
+    value_1R, slope_1RP = found.family.jacobian(found.setting, found.theta_P[None])
+    slope_RP = slope_1RP[0]
+    if found.objective.residual == "linear" and found.family.link == "log":
+        slope_RP = slope_RP * np.exp(value_1R[0])[:, None]
+    slope_RP = slope_RP * np.sqrt(found.points.weight_R)[:, None]
+    basis_RP = np.linalg.svd(slope_RP, full_matrices=False)[0]
+    return np.asarray((basis_RP**2).sum(axis=1), dtype=np.float64)
+
+
+def _stretched(found: Optimum, theta_BP: Array) -> Array:
+    stretch = distributions.student_quantile(0.975, found.dof) / _NORMAL
+    moved_BP = found.theta_P + stretch * (theta_BP - found.theta_P)
+    return np.clip(moved_BP, found.setting.low_P, found.setting.high_P)
 
 
 def two_way(

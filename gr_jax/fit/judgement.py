@@ -72,6 +72,12 @@ def _axes(family: law.Law, points: Points) -> Finding | None:
             return Finding(
                 "one-axis", f"{name} has one value: a law in it cannot be fitted"
             )
+        if values < family.axis_values:
+            return Finding(
+                "thin-axis",
+                f"{name} has {values} values: {family.axis_values} are needed to tell "
+                "its power from the floor",
+            )
     for one in range(len(points.axes)):
         for other in range(one + 1, len(points.axes)):
             value = float(np.corrcoef(log_x_RA[:, one], log_x_RA[:, other])[0, 1])

@@ -119,7 +119,7 @@ def _csv_rows(path: Path, file: Any) -> Iterator[tuple[int, Row]]:
     try:
         for row in reader:
             table = cast(Row, row)
-            if None in table or None in table.values():
+            if len(table) != len(names) or None in table.values():
                 raise errors.InputError(
                     f"{path}:{reader.line_num}: {len(names)} columns in the header, "
                     "another number here: quote the commas"

@@ -44,6 +44,8 @@ class Law(abc.ABC):
       exponents: The coordinates that are exponents: judged for sitting on a bound.
       link: Whether `predict` returns ln y (``log``) or y itself (``identity``).
       floor: Name of the coordinate that is ln of the irreducible part, if there is one.
+      axis_values: Values that each axis must have: with two, a power and a floor are
+        three unknowns for two numbers.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Law(abc.ABC):
     exponents: tuple[str, ...]
     link: Link = "log"
     floor: str | None = None
+    axis_values: int = 3
 
     @abc.abstractmethod
     def bind(

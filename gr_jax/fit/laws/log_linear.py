@@ -29,6 +29,7 @@ class LogLinear(law.Law):
     coordinates = ("level", "slope")
     exponents = ()
     link = "identity"
+    axis_values = 2
 
     def bind(
         self, x_RA: Array, y_R: Array, *, centre_A: Array | None = None

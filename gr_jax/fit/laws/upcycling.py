@@ -31,6 +31,7 @@ class ProductLaw(additive.Additive):
 
     exponents = ("a", "b")
     floor = "log_E"
+    axis_values = 2
 
     def __init__(self, *, kind: str, is_crossed: bool) -> None:
         self.axes = ("D1", "D2") if kind == "upcycling" else ("P", "N")

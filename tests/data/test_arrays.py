@@ -124,6 +124,9 @@ def test_fractions_are_nested_and_keep_a_query_whole() -> None:
         assert {row ^ 1 for row in rows} == rows  # Rows 2k and 2k+1 share a query.
         assert abs(len(rows) / 400 - fraction) < 0.1
         previous = rows
+    below = {row for row in range(400) if arrays.rank_of(f"q{row // 2}") < 0.2}
+    chosen = arrays.select(examples, 0.2)
+    assert {chosen.source(row)[0] - 10 for row in range(len(chosen))} == below
     kept = arrays.select(examples, 0.1, keep_documents=True)
     assert Counter(kept.kind.tolist())[arrays.DOCUMENT] == 200
     streamed = {e for b in stream(examples, fraction=0.2, epochs=1) for e in who(b)}

@@ -144,6 +144,24 @@ def test_seeds_choose_documents_and_queries(
         pydocs.make(documents=1)
 
 
+def test_another_documents_summary_is_no_train_query(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    docs = {
+        "m.one": "Open the gate slowly.\n\nThe hinge is old. Mind it well and wait.",
+        "m.two": "Walk on.\n\nOpen the gate slowly. Then close it and lock it.",
+        "m.three": "Open the gate slowly.\n\nAn entirely different gate, in the north.",
+    }
+    known = [docstrings.Documented(*item) for item in docs.items()]
+    monkeypatch.setattr(docstrings, "installed", lambda: known)
+    made = pydocs.make(test_queries=5, dev_queries=0)
+    texts = {made.queries[query].text for query in made.qrels["train"]}
+    assert "Then close it and lock it." in texts
+    assert "Open the gate slowly." not in texts
+    (relevant,) = made.qrels["test"].values()
+    assert set(relevant) == {"m.one", "m.three"}
+
+
 def _docstring(document: corpus.Document) -> str:
     words: Sequence[str] = document.text.split()
     return f"Summary of the thing {document.id}.\n\n{' '.join(words)}"

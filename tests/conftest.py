@@ -26,3 +26,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def shared_data() -> Path:
     """The folder of shared collections (squad/, squad-1k/, cranfield/, scaling/)."""
     return Path(os.environ["GR_JAX_DATA"])
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study, made once however many test workers there are."""
+    import fcntl
+    import subprocess
+    import sys
+
+    root = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        root = root.parent
+    folder = root / "tiny-study"
+    with (root / "tiny-study.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "report.html").is_file():
+            command = [sys.executable, "-m", "tools.study", "--study", str(folder)]
+            command += ["--gin_file", str(Path(__file__).parent / "tiny_study.gin")]
+            subprocess.run(command, check=True, cwd=Path(__file__).parent.parent)
+    return folder

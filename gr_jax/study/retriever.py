@@ -12,8 +12,8 @@ import numpy as np
 
 from gr_jax.core import artifacts, errors
 from gr_jax.core import progress as progresses
-from gr_jax.decode import prefix_tree, session, substring
-from gr_jax.identifiers import codec, textual
+from gr_jax.decode import prefix_tree, results, session, substring
+from gr_jax.identifiers import textual
 from gr_jax.model import families, ladder, protocol
 from gr_jax.score import evidence, keys, likelihood, rows
 from gr_jax.study import grid, prepare
@@ -58,7 +58,7 @@ class Answers:
     def evidence(
         self, queries: Sequence[str], material: prepare.Material, *, shown: int
     ) -> list[dict[str, Any]]:
-        """Rows of ``evidence.jsonl`` for the first queries: documents and their keys."""
+        """Rows of ``evidence.jsonl``: documents of the first queries, and their keys."""
         found: list[dict[str, Any]] = []
         for query, answer in list(zip(queries, self.answers, strict=True))[:shown]:
             first = answer.documents[:_SHOWN_DOCUMENTS]
@@ -120,7 +120,7 @@ class Retriever:
         self._table = material.identifiers(kind)
         index = material.index(kind)
         if self._table.is_substring:
-            self._constraint: Any = substring.SubstringConstraint.of(index)
+            self._constraint: Any = substring.from_index(index)
         else:
             self._constraint = prefix_tree.PrefixTreeConstraint.of(index)
         self._index = index
@@ -148,6 +148,7 @@ class Retriever:
             max_length=self._length(decoding),
             batch=self._material.study.decode_batch,
             keep_history=self._table.is_substring,
+            options=session.Options(shortest_source=self._material.study.source_length),
         )
         found = decoder.decode(sources, progress)
         wall_s = {"decode": time.monotonic() - begun}
@@ -167,10 +168,9 @@ class Retriever:
             return decoding.max_length
         return self._table.max_length
 
-    def _by_code(self, found: session.Decoded) -> Answer:
+    def _by_code(self, found: results.Decoded) -> Answer:
         documents: dict[str, tuple[float, Key]] = {}
-        for place in np.flatnonzero(found.valid_M).tolist():
-            tokens = found.tokens_ML[place, : found.length_M[place]].tolist()
+        for place, tokens in enumerate(found.identifiers()):
             logprob = float(found.logprob_M[place])
             key = Key(tokens=tokens, logprob=logprob, weight=logprob)
             for document in self._table.documents_of_tokens(tokens):
@@ -231,11 +231,18 @@ class Retriever:
         ]
 
 
-def _keys_of(found: session.Decoded) -> keys.Keys:
+def _keys_of(found: results.Decoded) -> keys.Keys:
     """Every candidate that the search met as a key."""
     assert found.history is not None
+    met = found.history
+    tokens = [
+        row[:length]
+        for row, length in zip(
+            met.tokens_JL.tolist(), met.length_J.tolist(), strict=True
+        )
+    ]
     return keys.merged(
-        keys.Keys(tokens=found.history.tokens, logprob_K=found.history.logprob_K)
+        keys.Keys(tokens=tokens, logprob_K=met.logprob_J.astype(np.float64))
     )
 
 

@@ -229,7 +229,7 @@ def from_index(
     *,
     mesh: Mesh | None = None,
     axis: str = "shards",
-    chunk: int = 1024,
+    chunk: int | None = None,
 ) -> SubstringConstraint:
     """Puts an index on the device, its arrays padded to buckets of sizes.
 
@@ -238,6 +238,7 @@ def from_index(
       mesh: Devices that share the index; their number must divide its shards.
       axis: The mesh axis the shards lie on.
       chunk: Suffixes of a query read at a time; no limit, only a matter of speed.
+        None: 1,024, or 256 of a compact index.
 
     Raises:
       UsageError: If the shards cannot be dealt evenly to the devices.
@@ -269,7 +270,7 @@ def from_index(
         begin_depth=jnp.int32(0),
         end_token=jnp.int32(-1),
         vocabulary_size=index.vocabulary_size,
-        chunk=chunk,
+        chunk=chunk or (256 if index.is_compact else 1024),
         mesh=mesh,
         axis=axis,
     )

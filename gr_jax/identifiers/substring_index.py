@@ -150,6 +150,8 @@ class SubstringIndex:
         first, end = self.shard_rows_Z[place], self.shard_rows_Z[place + 1]
         starts_T = self.row_starts_T[first:end]
         in_text_T = starts_T - starts_T[0] + np.arange(1, starts_T.size + 1)
+        # A separator counts to the document before it, so that what is found at the
+        # start of a document, separator included, comes out at its first token.
         document_R = np.searchsorted(in_text_T, text_R, side="right") - 1
         return text_R - 1 - document_R + starts_T[0]
 
@@ -373,7 +375,7 @@ def _dense_text(
     dense_of_token_V = np.zeros(int(token_of_dense_V[-1]) + 1, dtype)
     dense_of_token_V[token_of_dense_V[1:]] = np.arange(1, token_of_dense_V.size)
     part_E = tokens_E[starts_T[0] : starts_T[-1]]
-    text_E = np.zeros(part_E.size + starts_T.size, dtype)
+    text_E = np.full(part_E.size + starts_T.size, suffix_shard.SEPARATOR, dtype)
     is_token = np.ones(text_E.size, bool)
     is_token[starts_T - starts_T[0] + np.arange(starts_T.size)] = False
     text_E[is_token] = dense_of_token_V[part_E]

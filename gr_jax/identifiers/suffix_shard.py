@@ -66,10 +66,9 @@ class SuffixShard:
     def text_positions(
         self, row_R: Int[np.ndarray, " R"], length_R: np.ndarray | None
     ) -> Int[np.ndarray, " R"]:
-        """Where in the text the match of each row starts, a separator passed over."""
+        """Where in the text the suffix of each row starts."""
         del length_R  # a forward suffix starts where the match starts
-        position_R = self.rows_E[row_R].astype(np.int64)
-        return position_R + (self.text_E[position_R] == SEPARATOR)
+        return self.rows_E[row_R].astype(np.int64)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays to save, by name."""

@@ -54,7 +54,7 @@ def collections(draw: st.DrawFn) -> Documents:
 
 
 @given(collections(), st.booleans(), st.integers(1, 3), st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_occurrences_are_those_of_a_search_by_hand(
     documents: Documents, is_compact: bool, shards: int, data: st.DataObject
 ) -> None:
@@ -95,6 +95,20 @@ def test_limit_keeps_that_many_of_each(is_compact: bool) -> None:
     assert [len(pairs) for pairs in found] == [2, 2, 0]
     for gram, pairs in zip([[1], [2]], found, strict=False):
         assert set(pairs) <= set(substring_oracle.occurrences(documents, gram))
+
+
+@pytest.mark.parametrize("is_compact", [False, True])
+def test_many_empty_documents(is_compact: bool) -> None:
+    rng = np.random.default_rng(1)
+    documents = [
+        rng.integers(0, 3, max(0, n)).tolist() for n in rng.integers(-6, 4, 90)
+    ]
+    index = build(documents, is_compact=is_compact)
+    grams = [[0], [1], [2], [0, 1], [2, 2], [1, 0, 2]]
+    expected = [substring_oracle.occurrences(documents, gram) for gram in grams]
+    assert located(index, documents, grams) == expected
+    starting = [[place for place in found if place[1] == 0] for found in expected]
+    assert located(index, documents, grams, at_document_start=True) == starting
 
 
 def test_modes_agree_and_the_compact_one_needs_lengths() -> None:

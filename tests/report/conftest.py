@@ -101,7 +101,7 @@ def _record(rng, arch, kind, name, fraction, beam):
         metrics=metrics,
         controls={"constant probability": control} if kind == "ngram" else {},
         wall_s={"train": 21.5, "decode": 3.25},
-        device="cpu, 2 cores",
+        device=f"cpu {NASTY}",
         hashes={"examples": "c0ffee"},
         commit="0123456789ab",
     )

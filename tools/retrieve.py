@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     for hit in found:
         print(f"{hit.rank:3d}  {hit.score:10.4f}  {hit.document}  {hit.title}")
         for key in hit.keys:
-            print(f"                 {key.weight:8.3f}  {key.text!r}")
+            weight, text = key["weight"], key["text"]
+            print(f"                 {weight:8.3f}  {text!r}")
     if not found:
         print("no document was reached: try a wider --beam")
     return 0

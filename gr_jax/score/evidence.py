@@ -21,9 +21,8 @@ from gr_jax.score import keys as key_module
 from gr_jax.score import occurrences, rows
 
 Tokens = Sequence[int]
-_MOST_QUERIES = 8
+_MOST_QUERIES = 32
 _MOST_OCCURRENCES = 8_000_000
-_MOST_CELLS = 32_000_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,9 +86,9 @@ def aggregate(
     _check(queries)
     rankings: list[Ranking] = []
     progress.start("aggregate", len(queries))
-    for block in _blocks(queries, corpus, chosen):
+    for block in _blocks(queries, chosen):
         flat = key_module.flat(block, len(corpus.tokens_E), index, chosen)
-        rankings += _ranked(flat, corpus, index, chosen)
+        rankings += _ranked(flat, len(block), corpus, index, chosen)
         progress.advance(len(block))
     progress.finish()
     return rankings
@@ -107,60 +106,105 @@ def _check(queries: Sequence[key_module.Keys]) -> None:
 
 
 def _blocks(
-    queries: Sequence[key_module.Keys],
-    corpus: rows.Corpus,
-    settings: key_module.Settings,
+    queries: Sequence[key_module.Keys], settings: key_module.Settings
 ) -> Generator[Sequence[key_module.Keys]]:
-    """Queries in blocks whose occurrences and document tables fit in memory."""
+    """Queries in blocks whose occurrences fit in memory."""
     widest = max((len(keys.tokens) for keys in queries), default=1)
-    cells = max(len(corpus.row_document_R), len(corpus.document_ids))
-    size = min(
-        _MOST_QUERIES,
-        _MOST_OCCURRENCES // max(1, widest * settings.max_hits),
-        _MOST_CELLS // cells,
-    )
-    size = max(1, size)
+    fitting = _MOST_OCCURRENCES // max(1, widest * settings.max_hits)
+    size = max(1, min(_MOST_QUERIES, fitting))
     for first in range(0, len(queries), size):
         yield queries[first : first + size]
 
 
-def _nominated(
+def _ranked(
     flat: key_module.Flat,
-    chosen_J: np.ndarray,
+    queries: int,
     corpus: rows.Corpus,
     index: rows.Index,
     settings: key_module.Settings,
+) -> list[Ranking]:
+    is_rare_K = (flat.count_K <= settings.max_hits) & ~flat.is_late_K
+    rare = np.flatnonzero(is_rare_K)
+    key_H, position_H = rare, rare
+    if len(rare):
+        position_H, start_T = index.locate(
+            flat.lo_KZ[rare], flat.hi_KZ[rare], settings.max_hits
+        )
+        key_H = np.repeat(rare, np.diff(start_T))
+    bounds_K = np.searchsorted(flat.query_K, np.arange(queries + 1))
+    bounds_H = np.searchsorted(key_H, bounds_K)
+    space = occurrences.Space(len(corpus.row_document_R))
+    rankings: list[Ranking] = []
+    for query in range(queries):
+        k, h = slice(*bounds_K[query : query + 2]), slice(*bounds_H[query : query + 2])
+        one = key_module.of_query(flat, k.start, k.stop)
+        found = _nominated(
+            one, key_H[h] - k.start, position_H[h], corpus, space, settings
+        )
+        best = _best(found, corpus, settings.max_documents)
+        # Where every key is rare the second stage would find what the first one found.
+        if not is_rare_K[k].all():
+            found = _read(one, np.sort(found.document_G[best]), corpus, space, settings)
+            best = _best(found, corpus, settings.hits)
+        rankings.append(_ranking(one, found, best[: settings.hits]))
+    return rankings
+
+
+def _nominated(
+    flat: key_module.Flat,
+    key_H: np.ndarray,
+    position_H: np.ndarray,
+    corpus: rows.Corpus,
+    space: occurrences.Space,
+    settings: key_module.Settings,
 ) -> occurrences.Uses:
-    """Stage 1: what some keys add to the documents they occur in."""
-    if not len(chosen_J):
-        return _uses(flat, chosen_J, chosen_J, settings)
-    position_H, start_T = index.locate(
-        flat.lo_KZ[chosen_J], flat.hi_KZ[chosen_J], settings.max_hits
-    )
-    key_H = np.repeat(chosen_J, np.diff(start_T))
-    if not settings.allow_overlaps:
-        # Occurrences of one key may overlap too; then the earlier one is taken.
-        tokens = len(corpus.tokens_E)
-        key_H, position_H = np.divmod(np.sort(key_H * tokens + position_H), tokens)
+    """Stage 1: what located keys add to the documents they occur in."""
+    position_H = _by_place(flat, key_H, position_H)
     row_H = corpus.row_of(position_H)
-    query_H = flat.query_K[key_H]
+    row_S, slot_H = space.slots(row_H)
     if not settings.allow_overlaps:
-        cell_H = query_H * len(corpus.row_document_R) + row_H
-        base_C, size = _layout(cell_H, flat.queries, corpus)
-        place_H = base_C[cell_H] + position_H - corpus.row_starts_T[row_H]
-        stays_H = occurrences.settle(place_H, flat.length_K[key_H], size)
-        key_H, row_H, query_H = key_H[stays_H], row_H[stays_H], query_H[stays_H]
-    group_H = query_H * len(corpus.document_ids) + corpus.row_document_R[row_H]
-    return _uses(flat, group_H, key_H, settings)
+        length_S = corpus.length_R.take(row_S)
+        base_S = np.cumsum(length_S) - length_S - corpus.row_starts_T.take(row_S)
+        place_H = base_S.take(slot_H) + position_H
+        length_H = flat.length_K.take(key_H)
+        stays_H = occurrences.settle(place_H, length_H, int(length_S.sum()), space)
+        key_H, slot_H = key_H[stays_H], slot_H[stays_H]
+    return _uses(flat, row_S, slot_H, key_H, corpus, settings)
+
+
+def _by_place(
+    flat: key_module.Flat, key_H: np.ndarray, position_H: np.ndarray
+) -> np.ndarray:
+    """Positions in text order where occurrences of one key can overlap.
+
+    They can only if the key repeats a token; the earlier one is then the stronger.
+    """
+    repeats_K = np.diff(flat.set_starts_T) < flat.length_K
+    chosen = np.flatnonzero(repeats_K.take(key_H)) if len(key_H) else key_H
+    if not len(chosen):
+        return position_H
+    ordered = position_H.copy()
+    by_place = np.lexsort((position_H[chosen], key_H[chosen]))
+    ordered[chosen] = position_H[chosen][by_place]
+    return ordered
 
 
 def _uses(
     flat: key_module.Flat,
-    group_H: np.ndarray,
+    row_S: np.ndarray,
+    slot_H: np.ndarray,
     key_H: np.ndarray,
+    corpus: rows.Corpus,
     settings: key_module.Settings,
 ) -> occurrences.Uses:
+    document_S = corpus.row_document_R.take(row_S)
+    if (document_S[1:] > document_S[:-1]).all():
+        document_G, group_H = document_S, slot_H
+    else:
+        document_G, group_S = np.unique(document_S, return_inverse=True)
+        group_H = group_S.take(slot_H)
     return occurrences.uses(
+        document_G,
         group_H,
         key_H,
         flat.weight_K,
@@ -170,117 +214,57 @@ def _uses(
     )
 
 
-def _layout(
-    cell_H: np.ndarray, queries: int, corpus: rows.Corpus
-) -> tuple[np.ndarray, int]:
-    """First place of each (query, row) that occurs, rows laid end to end; places."""
-    row_count = len(corpus.row_document_R)
-    is_seen_C = np.zeros(queries * row_count, bool)
-    is_seen_C[cell_H] = True
-    cells = np.flatnonzero(is_seen_C)
-    length = corpus.length_R[cells % row_count]
-    base_C = np.zeros(queries * row_count, np.int64)
-    base_C[cells] = np.cumsum(length) - length
-    return base_C, int(length.sum())
-
-
-def _best(
-    uses: occurrences.Uses, query: int, corpus: rows.Corpus, most: int
-) -> Int[np.ndarray, " H"]:
-    """Places of a query's best groups, best first, ties by document id."""
-    documents = len(corpus.document_ids)
-    bounds = np.searchsorted(uses.group_G, [query * documents, (query + 1) * documents])
-    place_G = np.arange(*bounds)
-    score_G = uses.score_G[place_G]
-    if len(place_G) > most:
-        # All that reach the last score that can stay, so that ties are cut by id.
-        least = np.partition(score_G, len(score_G) - most)[len(score_G) - most]
-        place_G = place_G[score_G >= least]
-        score_G = uses.score_G[place_G]
-    tie_G = corpus.id_order[uses.group_G[place_G] % documents]
-    return place_G[np.lexsort((tie_G, -score_G))][:most]
-
-
-def _ranked(
-    flat: key_module.Flat,
-    corpus: rows.Corpus,
-    index: rows.Index,
-    settings: key_module.Settings,
-) -> list[Ranking]:
-    is_rare_K = (flat.count_K <= settings.max_hits) & ~flat.is_late_K
-    first = _nominated(flat, np.flatnonzero(is_rare_K), corpus, index, settings)
-    kept = [
-        _best(first, query, corpus, settings.max_documents)
-        for query in range(flat.queries)
-    ]
-    # Where every key is rare the second stage would find what the first one found.
-    is_two_staged_Q = np.zeros(flat.queries, bool)
-    is_two_staged_Q[flat.query_K[~is_rare_K]] = True
-    second = first
-    if is_two_staged_Q.any():
-        places = [kept[query] for query in np.flatnonzero(is_two_staged_Q)]
-        group_J = np.sort(first.group_G[np.concatenate(places)])
-        second = _read(flat, group_J, corpus, settings)
-    return [
-        _ranking(flat, second, _best(second, query, corpus, settings.hits), corpus)
-        if is_two_staged_Q[query]
-        else _ranking(flat, first, kept[query][: settings.hits], corpus)
-        for query in range(flat.queries)
-    ]
-
-
 def _read(
     flat: key_module.Flat,
-    group_J: np.ndarray,
+    document_J: np.ndarray,
     corpus: rows.Corpus,
+    space: occurrences.Space,
     settings: key_module.Settings,
 ) -> occurrences.Uses:
     """Stage 2: what all keys add to some documents, found by reading them."""
-    documents, vocabulary_size = len(corpus.document_ids), corpus.vocabulary_size
-    row_R, group_R = corpus.rows_of(group_J % documents, group_J)
-    query_R = group_R // documents
-    length_R = corpus.length_R[row_R]
-    place_X = np.arange(int(length_R.sum()))
-    token_X = corpus.tokens_E[occurrences.ranges(corpus.row_starts_T[row_R], length_R)]
+    row_R = corpus.rows_of(document_J)
+    length_R = corpus.length_R.take(row_R)
     end_R = np.cumsum(length_R)
-    last_X = np.repeat(end_R - 1, length_R)
-    # Keys that begin documents have roots of their own, tried at first tokens alone.
-    trie = occurrences.trie(
-        flat.query_K + flat.queries * flat.is_title_K,
-        flat.starts_T,
-        flat.tokens_F,
-        roots=2 * flat.queries,
-        vocabulary_size=vocabulary_size,
+    token_X = corpus.tokens_E.take(
+        occurrences.ranges(corpus.row_starts_T.take(row_R), length_R)
     )
-    starts = (place_X, end_R - length_R)
-    roots = (np.repeat(query_R, length_R), query_R + flat.queries)
-    scans = [
-        occurrences.scan(
-            trie, token_X, last_X, place, root, vocabulary_size=vocabulary_size
-        )
-        for place, root in zip(starts, roots, strict=True)
-    ]
-    place_H, key_H = (np.concatenate(parts) for parts in zip(*scans, strict=True))
-    order = occurrences.order(key_H, len(flat.query_K))
-    place_H, key_H = place_H[order], key_H[order]
+    row_X = np.repeat(np.arange(len(row_R), dtype=np.int32), length_R)
+    trie = occurrences.trie(
+        flat.is_title_K, flat.starts_T, flat.tokens_F, corpus.vocabulary_size
+    )
+    place_H, key_H = occurrences.scan(
+        trie, token_X, row_X, end_R, corpus.vocabulary_size
+    )
+    order = occurrences.order(key_H, len(flat.weight_K))
+    place_H, key_H = place_H.take(order), key_H.take(order)
     if not settings.allow_overlaps:
-        stays_H = occurrences.settle(place_H, flat.length_K[key_H], len(place_X))
+        length_H = flat.length_K.take(key_H)
+        stays_H = occurrences.settle(place_H, length_H, len(token_X), space)
         place_H, key_H = place_H[stays_H], key_H[stays_H]
-    row_H = np.searchsorted(end_R, place_H, side="right")
-    return _uses(flat, group_R[row_H], key_H, settings)
+    return _uses(flat, row_R, row_X.take(place_H), key_H, corpus, settings)
+
+
+def _best(
+    uses: occurrences.Uses, corpus: rows.Corpus, most: int
+) -> Int[np.ndarray, " H"]:
+    """Places of the best documents, best first, ties by document id."""
+    score_G, place_G = uses.score_G, np.arange(len(uses.score_G))
+    if len(score_G) > most:
+        # All that reach the last score that can stay, so that ties are cut by id.
+        least = np.partition(score_G, len(score_G) - most)[len(score_G) - most]
+        place_G = np.flatnonzero(score_G >= least)
+    tie_G = corpus.id_order.take(uses.document_G.take(place_G))
+    return place_G[np.lexsort((tie_G, -score_G[place_G]))][:most]
 
 
 def _ranking(
-    flat: key_module.Flat,
-    uses: occurrences.Uses,
-    place_H: np.ndarray,
-    corpus: rows.Corpus,
+    flat: key_module.Flat, uses: occurrences.Uses, place_H: np.ndarray
 ) -> Ranking:
     first_H = uses.start_T[place_H]
     length_H = uses.start_T[place_H + 1] - first_H
     use_U = occurrences.ranges(first_H, length_H)
     return Ranking(
-        document_H=uses.group_G[place_H] % len(corpus.document_ids),
+        document_H=uses.document_G[place_H],
         score_H=uses.score_G[place_H],
         start_T=np.append(0, np.cumsum(length_H)),
         key_U=flat.source_K[uses.key_U[use_U]],

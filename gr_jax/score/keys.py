@@ -181,9 +181,8 @@ def key_weights(
 
 
 class Flat(NamedTuple):
-    """The keys of a block of queries that can count, strongest first in each query."""
+    """Keys that can count, those of a query together and strongest first."""
 
-    queries: int
     query_K: np.ndarray
     source_K: np.ndarray
     weight_K: np.ndarray
@@ -243,7 +242,6 @@ def flat(
     flat_F = given_F[occurrences.ranges(given_K[kept], length_K[kept])]
     set_starts_T, set_tokens_F = occurrences.distinct(starts_T, flat_F)
     return Flat(
-        queries=len(queries),
         query_K=query_K[kept],
         source_K=source_K[kept],
         weight_K=weight_K[kept],
@@ -257,6 +255,25 @@ def flat(
         tokens_F=flat_F,
         set_starts_T=set_starts_T,
         set_tokens_F=set_tokens_F,
+    )
+
+
+def of_query(flat: Flat, first: int, end: int) -> Flat:
+    """The keys ``first`` to ``end - 1``, numbered from 0, tokens of sets renumbered."""
+    sets = slice(flat.set_starts_T[first], flat.set_starts_T[end])
+    own = slice(flat.starts_T[first], flat.starts_T[end])
+    _, number_F = np.unique(flat.set_tokens_F[sets], return_inverse=True)
+    cut = {
+        name: getattr(flat, name)[first:end]
+        for name in Flat._fields
+        if name.endswith(("_K", "_KZ"))
+    }
+    return Flat(
+        **cut,
+        starts_T=flat.starts_T[first : end + 1] - flat.starts_T[first],
+        tokens_F=flat.tokens_F[own],
+        set_starts_T=flat.set_starts_T[first : end + 1] - flat.set_starts_T[first],
+        set_tokens_F=number_F,
     )
 
 

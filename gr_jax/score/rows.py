@@ -68,8 +68,8 @@ class Corpus:
 
     def row_of(self, position_H: Int[np.ndarray, " H"]) -> Int[np.ndarray, " H"]:
         """The row that holds each position; no search over all rows."""
-        row_H = self._row_of_block[position_H >> _BLOCK_BITS]
-        behind = np.flatnonzero(self.row_starts_T[row_H + 1] <= position_H)
+        row_H = self._row_of_block.take(position_H >> _BLOCK_BITS)
+        behind = np.flatnonzero(self.row_starts_T.take(row_H + 1) <= position_H)
         while len(behind):
             row_H[behind] += 1
             position = position_H[behind]
@@ -83,14 +83,12 @@ class Corpus:
         count_N = np.bincount(self.row_document_R, minlength=len(self.document_ids))
         return order_R, np.append(0, np.cumsum(count_N))
 
-    def rows_of(
-        self, document_J: Int[np.ndarray, " J"], mark_J: Int[np.ndarray, " J"]
-    ) -> tuple[Int[np.ndarray, " R"], Int[np.ndarray, " R"]]:
-        """The rows of documents, and each row's copy of its document's mark."""
+    def rows_of(self, document_J: Int[np.ndarray, " J"]) -> Int[np.ndarray, " R"]:
+        """The rows of documents, those of a document together."""
         order_R, start_T = self._document_rows
-        count_J = start_T[document_J + 1] - start_T[document_J]
-        rows = order_R[occurrences.ranges(start_T[document_J], count_J)]
-        return rows, np.repeat(mark_J, count_J)
+        first_J = start_T.take(document_J)
+        count_J = start_T.take(document_J + 1) - first_J
+        return order_R.take(occurrences.ranges(first_J, count_J))
 
 
 def corpus_of(table: codec.IdentifierTable) -> Corpus:

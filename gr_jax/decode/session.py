@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 
 from gr_jax.core import errors, randomness
@@ -18,7 +18,6 @@ from gr_jax.core import progress as progress_module
 from gr_jax.decode import beam, constraints, results, search_state, selection
 from gr_jax.model import protocol
 
-_SHORTEST_SOURCE = 16
 _JUMP_LOGITS = 1 << 27
 
 
@@ -36,6 +35,8 @@ class Options:
       seed: Of the samples.
       mesh: Devices to spread each batch over, along the axis ``data``; every device
         holds all parameters and the whole index.
+      shortest_source: Sources are padded at least to this length: with the longest
+        one's there is a single program to compile.
     """
 
     length_penalty: float = 0.0
@@ -45,6 +46,7 @@ class Options:
     temperature: float = 0.0
     seed: int = 0
     mesh: Mesh | None = None
+    shortest_source: int = 16
 
 
 class DecodeSession:
@@ -152,7 +154,9 @@ class DecodeSession:
         found: dict[int, results.Decoded] = {}
         by_bucket: dict[int, list[int]] = {}
         for place, source in enumerate(sources):
-            by_bucket.setdefault(bucket(len(source)), []).append(place)
+            by_bucket.setdefault(
+                bucket(len(source), self._options.shortest_source), []
+            ).append(place)
         for length, places in sorted(by_bucket.items()):
             waiting = places
             while waiting:
@@ -213,27 +217,31 @@ class DecodeSession:
     def _run(
         self, source_BS: Int[np.ndarray, "B S"], key: jax.Array
     ) -> search_state.BeamState:
+        mesh = self._options.mesh
+        rows = None if mesh is None else NamedSharding(mesh, PartitionSpec("data"))
         found = _program(
             self._model,
             self._params,
-            jnp.asarray(source_BS),
+            jax.device_put(source_BS, rows),
             self.constraint,
             jnp.asarray(self._options.length_penalty, jnp.float32),
             key,
             settings=self.settings,
-            mesh=self._options.mesh,
+            mesh=mesh,
         )
         return jax.device_get(found)
 
 
-def bucket(length: int) -> int:
-    """The padded length of a source: the next power of two, at least 16.
+def bucket(length: int, shortest: int = 16) -> int:
+    """The padded length of a source: a power of two, or the shortest one allowed.
 
     Example:
       >>> [bucket(n) for n in (1, 16, 17, 100)]
       [16, 16, 32, 128]
     """
-    return max(_SHORTEST_SOURCE, 1 << (length - 1).bit_length())
+    return (
+        max(shortest, 1 << (length - 1).bit_length()) if length > shortest else shortest
+    )
 
 
 def compilations() -> int:

@@ -17,6 +17,7 @@ token of their depth in 1, 2 or 4 bytes; codes with a token range a level take o
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,13 @@ import numpy as np
 from jaxtyping import Int
 
 from gr_jax.core import artifacts, errors
-from gr_jax.identifiers import codec, sorted_rows
+from gr_jax.identifiers import codec, sorted_rows, wide_nodes
 
 MANIFEST_KIND = "constraint-index"
 SCHEMA_VERSION = 1
 STRUCTURE = "prefix-tree"
 
-NARROW_ROWS = 64
-"""An interval of so many rows is always narrow: reading it is cheaper than a list."""
-
 _MOSTLY = 0.99
-_EDGE_BYTES = 4.25
 _BUCKETS_PER_OCTAVE = 32
 _ARRAYS = (
     "column_LN",
@@ -189,16 +186,24 @@ def load(folder: Path, *, verify: artifacts.Verify = "full") -> PrefixTree:
     return PrefixTree(**arrays, **counts)
 
 
-def build(table: codec.IdentifierTable, *, capacity: int = 0) -> PrefixTree:
+def build(
+    table: codec.IdentifierTable,
+    *,
+    capacity: int = 0,
+    like: PrefixTree | None = None,
+) -> PrefixTree:
     """The prefix tree of an identifier table.
 
     Args:
       table: Rows of one length, or prefix-free (closed by an end token).
       capacity: Rows to leave room for, so that a grown table has the same shapes.
+      like: Tree whose array shapes to take on, so that what was compiled for it
+        serves this one too.
 
     Raises:
       InputError: If a row is empty or begins another one, or a token is outside the
         vocabulary.
+      UsageError: If the tree does not fit the shapes of ``like``.
     """
     if table.is_substring:
         raise errors.InputError(
@@ -209,6 +214,7 @@ def build(table: codec.IdentifierTable, *, capacity: int = 0) -> PrefixTree:
         table.row_starts_T,
         table.vocabulary_size,
         capacity=capacity,
+        like=like,
     )
 
 
@@ -218,21 +224,48 @@ def build_rows(
     vocabulary_size: int,
     *,
     capacity: int = 0,
+    like: PrefixTree | None = None,
 ) -> PrefixTree:
     """The prefix tree of ragged rows; as `build`."""
     rows = sorted_rows.from_ragged(tokens_E, row_starts_T, vocabulary_size)
-    return _assemble(rows, vocabulary_size, capacity)
+    return _assemble(rows, vocabulary_size, capacity, like)
 
 
 def build_matrix(
-    rows_NL: Int[np.ndarray, "N L"], vocabulary_size: int, *, capacity: int = 0
+    rows_NL: Int[np.ndarray, "N L"],
+    vocabulary_size: int,
+    *,
+    capacity: int = 0,
+    like: PrefixTree | None = None,
 ) -> PrefixTree:
     """The prefix tree of rows of one length; as `build`.
 
     Rows that are sorted already are not sorted again.
     """
     rows = sorted_rows.from_matrix(rows_NL, vocabulary_size)
-    return _assemble(rows, vocabulary_size, capacity)
+    return _assemble(rows, vocabulary_size, capacity, like)
+
+
+def _fitted(tree: PrefixTree, like: PrefixTree) -> PrefixTree:
+    """The tree with the array shapes of another one."""
+    arrays: dict[str, np.ndarray] = {}
+    for name in _ARRAYS:
+        array, wanted = getattr(tree, name), getattr(like, name)
+        if name == "length_R" and like.is_ragged and not tree.is_ragged:
+            array = np.repeat(array, tree.rows)
+        fits = all(map(operator.le, array.shape, wanted.shape))
+        if not fits or not np.can_cast(array.dtype, wanted.dtype):
+            raise errors.UsageError(
+                f"constraint index: {name}: {array.dtype}{list(array.shape)} does not "
+                f"fit {wanted.dtype}{list(wanted.shape)}: build the other one with "
+                "room for it (capacity)"
+            )
+        room = np.zeros_like(wanted)
+        room[tuple(slice(size) for size in array.shape)] = array
+        if name == "edge_start_W":
+            room[len(array) :] = tree.edges
+        arrays[name] = room
+    return dataclasses.replace(tree, **arrays)
 
 
 def bucketed(size: int) -> int:
@@ -248,31 +281,13 @@ def bucketed(size: int) -> int:
     return -(-size // step) * step
 
 
-@dataclasses.dataclass
-class _Level:
-    """Nodes of one depth that may become wide, and the edges that lead to them."""
-
-    low: np.ndarray
-    high: np.ndarray
-    edge: np.ndarray
-
-
-@dataclasses.dataclass
-class _Edges:
-    """The growing lists of edges of wide nodes, breadth first."""
-
-    tokens: list[np.ndarray]
-    rows: list[np.ndarray]
-    counts: list[np.ndarray]
-    wide: list[np.ndarray]
-    total: int = 0
-
-
 def _assemble(
-    rows: sorted_rows.SortedRows, vocabulary_size: int, capacity: int
+    rows: sorted_rows.SortedRows,
+    vocabulary_size: int,
+    capacity: int,
+    like: PrefixTree | None,
 ) -> PrefixTree:
-    edges = _Edges([], [], [], [])
-    first_column = _grow(rows, edges)
+    edges, first_column = wide_nodes.grow(rows, like.first_column if like else 1)
     growth = max(1.0, capacity / rows.count)
     padded = bucketed(int(rows.count * growth))
     column_LN = rows.columns(first_column, padded)
@@ -283,7 +298,7 @@ def _assemble(
     start_W = np.zeros(bucketed(int(len(counts_W) * growth) + 1), np.int32)
     np.cumsum(counts_W, out=start_W[1 : len(counts_W) + 1])
     start_W[len(counts_W) + 1 :] = edges.total
-    return PrefixTree(
+    tree = PrefixTree(
         column_LN=column_LN,
         base_L=rows.base,
         edge_token_E=_padded(np.concatenate(edges.tokens), edge_size),
@@ -302,6 +317,7 @@ def _assemble(
         alone_depth=rows.alone_depth(_MOSTLY),
         vocabulary_size=vocabulary_size,
     )
+    return _fitted(tree, like) if like else tree
 
 
 def _padded(array: np.ndarray, size: int) -> np.ndarray:
@@ -318,66 +334,3 @@ def _bit_vector(set_E: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     rank = np.zeros(words, np.int32)
     np.cumsum(bits.reshape(words, 32).sum(1, dtype=np.int32)[:-1], out=rank[1:])
     return packed, rank
-
-
-def _grow(rows: sorted_rows.SortedRows, edges: _Edges) -> int:
-    """Adds the edges of all wide nodes; returns the depth of the first column.
-
-    Up to some depth *all* nodes are wide and no column is stored. That depth grows as
-    long as the edges of the nodes that would rather be narrow take less memory than
-    the column that they save.
-    """
-    level = _Level(np.array([0]), np.array([rows.count]), np.zeros(0, np.int64))
-    first_column, all_wide = 0, True
-    for depth in range(rows.max_length):
-        is_large = level.high - level.low > NARROW_ROWS
-        large = _select(level, is_large)
-        row_E, parent_E = rows.children(depth, large.low, large.high)
-        count_W = np.bincount(parent_E, minlength=len(large.low))
-        is_wide = 2 * count_W <= large.high - large.low
-        if all_wide:
-            rest = rows.prefixes(depth + 1) - int(count_W[is_wide].sum())
-            itemsize = rows.token_bytes
-            all_wide = depth == 0 or (
-                rest * (_EDGE_BYTES + itemsize) < rows.count * itemsize
-            )
-        if all_wide:
-            large = _select(level, rows.goes_on(level.low, depth))
-            row_E, parent_E = rows.children(depth, large.low, large.high)
-            count_W = np.bincount(parent_E, minlength=len(large.low))
-            first_column = depth + 1
-        else:
-            row_E = row_E[is_wide[parent_E]]
-            large, count_W = _select(large, is_wide), count_W[is_wide]
-        if not len(large.low):
-            break
-        level = _append(rows, edges, depth, large, row_E, count_W)
-        if not all_wide:
-            level = _select(level, level.high - level.low > NARROW_ROWS)
-    return first_column
-
-
-def _select(level: _Level, keep: np.ndarray) -> _Level:
-    edge = level.edge[keep] if level.edge.size else level.edge
-    return _Level(level.low[keep], level.high[keep], edge)
-
-
-def _append(
-    rows: sorted_rows.SortedRows,
-    edges: _Edges,
-    depth: int,
-    parents: _Level,
-    row_E: np.ndarray,
-    count_W: np.ndarray,
-) -> _Level:
-    """Writes one level of edges; returns its children."""
-    edges.wide.append(parents.edge)
-    edges.counts.append(count_W)
-    edges.rows.append(row_E)
-    edges.tokens.append(rows.stored_tokens(depth, row_E))
-    high_E = np.empty_like(row_E)
-    high_E[:-1] = row_E[1:]
-    high_E[np.cumsum(count_W) - 1] = parents.high
-    number_E = edges.total + np.arange(len(row_E))
-    edges.total += len(row_E)
-    return _Level(row_E, high_E, number_E)

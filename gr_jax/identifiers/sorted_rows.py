@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -152,7 +153,7 @@ def from_matrix(rows_NL: Int[np.ndarray, "N L"], vocabulary_size: int) -> Sorted
     for start in range(0, len(rows_NL), _BLOCK_ROWS):
         block = rows_NL[start : start + _BLOCK_ROWS]
         column_LN[:, start : start + len(block)] = block.T
-    length_R = np.array([rows_NL.shape[1]], np.uint16)
+    length_R = np.array([rows_NL.shape[1]], _length_type(rows_NL.shape[1]))
     return _sort(column_LN, length_R, vocabulary_size, shift=0)
 
 
@@ -178,8 +179,12 @@ def from_ragged(
     for depth in range(longest):
         row_R = np.flatnonzero(length_R > depth)
         column_LN[depth, row_R] = tokens_E[row_starts_T[row_R] + depth] + 1
-    lengths = length_R.astype(np.uint8 if longest < 256 else np.uint16)
+    lengths = length_R.astype(_length_type(longest))
     return _sort(column_LN, lengths, vocabulary_size + 1, shift=1)
+
+
+def _length_type(longest: int) -> type[np.unsignedinteger[Any]]:
+    return np.uint8 if longest < 256 else np.uint16
 
 
 def _require_tokens(tokens: np.ndarray, vocabulary_size: int) -> None:
@@ -237,7 +242,7 @@ def _require_prefix_free(common_N: np.ndarray, length_R: np.ndarray) -> None:
 def common_prefixes(column_LN: np.ndarray) -> np.ndarray | None:
     """Tokens shared by neighbouring rows, or None if the rows are not in order."""
     length, count = column_LN.shape
-    common = np.zeros(count, np.uint8 if length < 256 else np.uint16)
+    common = np.zeros(count, _length_type(length))
     equal = np.ones(count - 1, bool)
     depth = 0
     while depth < length:

@@ -68,17 +68,23 @@ PACKAGE = {
     "broken.py": "def (",
 }
 
+OTHER = '''
+    def imported():
+        """Belongs to another package."""
+    '''
+
 
 def test_public_names_of_a_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "pkg", PACKAGE)
-    monkeypatch.setattr(
-        docstrings, "_roots", lambda: iter([(tmp_path / "pkg", "pkg.")])
-    )
+    write(tmp_path / "other", {"__init__.py": OTHER})
+    roots = [(tmp_path / name, f"{name}.") for name in ("other", "pkg")]
+    monkeypatch.setattr(docstrings, "_roots", lambda: iter(roots))
     monkeypatch.setattr(docstrings, "_compiled", lambda: iter([]))
     found = {d.name: d.doc for d in docstrings.installed()}
     assert found == {
+        "other.imported": "Belongs to another package.",
         "pkg": "The package.",
         "pkg.Tool": "A tool.",
         "pkg.Tool.use": "Uses it.",

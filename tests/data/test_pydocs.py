@@ -150,7 +150,7 @@ def test_another_documents_summary_is_no_train_query(
     docs = {
         "m.one": "Open the gate slowly.\n\nThe hinge is old. Mind it well and wait.",
         "m.two": "Walk on.\n\nOpen the gate slowly. Then close it and lock it.",
-        "m.three": "Open the gate slowly.\n\nAn entirely different gate, in the north.",
+        "m.three": "Open the gate slowly.\n\nA quite different gate, in the far north.",
     }
     known = [docstrings.Documented(*item) for item in docs.items()]
     monkeypatch.setattr(docstrings, "installed", lambda: known)

@@ -28,7 +28,8 @@ def build(asked: dict[str, Any]) -> Any:
             num_heads=shape["heads"],
             dropout_rate=0.0,
             feed_forward_proj="gated-gelu",
-            tie_word_embeddings=False,
+            decoder_start_token_id=0,
+            pad_token_id=0,
         )
         model = transformers.T5ForConditionalGeneration(config)
         # transformers 5 ties the head of T5 1.1 whatever the config says.

@@ -1,0 +1,133 @@
+"""Verb train by gin, and the scale-out recipes: they parse, their flags exist."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gr_jax.data import arrays
+from gr_jax.train import recipe
+from tools import cli, configure, train
+
+_RECIPES = Path(__file__).resolve().parents[2] / "docs" / "scale-out"
+_MODEL = """
+from __gin__ import dynamic_registration
+from gr_jax.model import ladder
+MODEL = @ladder.build()
+ladder.build.family = 'llama'
+ladder.build.size = '25k'
+ladder.build.vocab_size = 32
+"""
+
+
+def _arguments(tmp_path: Path, *more: str) -> list[str]:
+    (tmp_path / "model.gin").write_text(_MODEL)
+    return [
+        "train",
+        f"--gin_file={tmp_path / 'model.gin'}",
+        "--gin_file=run/train.gin",
+        f"--gin.MIXTURE_OR_TASK_NAME='{tmp_path / 'examples'}'",
+        "--gin.TASK_FEATURE_LENGTHS={'inputs': 8, 'targets': 4}",
+        "--gin.TRAIN_STEPS=3",
+        f"--gin.MODEL_DIR='{tmp_path / 'run'}'",
+        "--gin.BATCH_SIZE=8",
+        "--json",
+        *more,
+    ]
+
+
+def _examples(folder: Path) -> None:
+    generator = np.random.default_rng(0)
+    rows = [generator.integers(4, 30, 5).tolist() for _ in range(16)]
+    targets = [[*row[:2], 1] for row in rows]
+    names = [f"q{i}" for i in range(16)]
+    arrays.save(folder, arrays.from_rows(rows, targets, names, [0] * 16))
+
+
+def test_trains_and_resumes_by_gin(tmp_path, capsys):
+    _examples(tmp_path / "examples")
+    assert cli.main(_arguments(tmp_path)) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert (first["steps"], first["examples_seen"], first["data_tokens"]) == (3, 24, 72)
+    assert cli.main(_arguments(tmp_path)) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["resumed_from"] == 3
+    assert again["final_loss"] == first["final_loss"]
+
+
+def test_dry_run_reads_no_data(tmp_path, capsys):
+    words = _arguments(tmp_path, "--dry-run", "--device=h100", "--gin.MESH_FSDP=4")
+    assert cli.main(words) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["devices"] == 4
+    assert plan["method"].startswith("estimated from shapes")
+
+
+def test_missing_macro_is_a_usage_error(tmp_path, capsys):
+    words = [w for w in _arguments(tmp_path) if "TRAIN_STEPS" not in w]
+    assert cli.main(words) == 2
+    assert "TRAIN_STEPS" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [("finetune", "adamw"), ("adafactor", "adafactor"), ("lora", "adamw")],
+)
+def test_run_files_make_their_settings(tmp_path, name, optimizer):
+    (tmp_path / "model.gin").write_text(_MODEL)
+    configure.load(
+        [f"run/train_{name}.gin", str(tmp_path / "model.gin")],
+        [
+            "MIXTURE_OR_TASK_NAME='examples'",
+            "TASK_FEATURE_LENGTHS={'inputs': 8, 'targets': 4}",
+            "TRAIN_STEPS=3",
+            "MODEL_DIR='run'",
+            "INITIAL_CHECKPOINT_PATH='base'",
+        ],
+    )
+    made = configure.build(recipe.Recipe)
+    assert made.training.optimizer == optimizer
+    assert made.initial_checkpoint == "base"
+    assert (made.training.lora is not None) == (name == "lora")
+
+
+@pytest.mark.parametrize("path", ["multi_gpu.sh", "slurm.sbatch", "xpk.sh"])
+def test_shell_recipes_parse(path):
+    done = subprocess.run(
+        ["bash", "-n", str(_RECIPES / path)], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_jobset_is_yaml_of_one_process_a_host():
+    yaml: Any = pytest.importorskip("yaml")
+    value = yaml.safe_load((_RECIPES / "gke_jobset.yaml").read_text())
+    job = value["spec"]["replicatedJobs"][0]["template"]["spec"]
+    assert job["parallelism"] == job["completions"] == 4
+    (container,) = job["template"]["spec"]["containers"]
+    assert container["command"][:2] == ["gr-jax", "train"]
+
+
+@pytest.mark.parametrize(
+    "path", ["multi_gpu.sh", "slurm.sbatch", "xpk.sh", "gke_jobset.yaml"]
+)
+def test_recipes_use_flags_and_macros_that_exist(path):
+    text = (_RECIPES / path).read_text()
+    command = text[text.index("gr-jax train") if "gr-jax train" in text else 0 :]
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    known = {option for action in parser._actions for option in action.option_strings}
+    known |= {"--gin_file", "--dry-run"}
+    flags = set(re.findall(r"(?<![\w-])--[a-z_]+(?=[=\s])", command))
+    assert flags <= known, flags - known
+    macros = set(re.findall(r"--gin\.(\w+)=", text))
+    shipped = (_RECIPES.parents[1] / "gin_configs" / "run" / "train.gin").read_text()
+    assert macros
+    assert all(f"\n{macro} =" in shipped for macro in macros)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Generator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -134,6 +135,14 @@ def _ranked(
     bounds_K = np.searchsorted(flat.query_K, np.arange(queries + 1))
     bounds_H = np.searchsorted(key_H, bounds_K)
     space = occurrences.Space(len(corpus.row_document_R))
+    trie = occurrences.trie(
+        flat.query_K,
+        flat.is_title_K,
+        flat.starts_T,
+        flat.tokens_F,
+        queries=queries,
+        vocabulary_size=corpus.vocabulary_size,
+    )
     rankings: list[Ranking] = []
     for query in range(queries):
         k, h = slice(*bounds_K[query : query + 2]), slice(*bounds_H[query : query + 2])
@@ -144,7 +153,9 @@ def _ranked(
         best = _best(found, corpus, settings.max_documents)
         # Where every key is rare the second stage would find what the first one found.
         if not is_rare_K[k].all():
-            found = _read(one, np.sort(found.document_G[best]), corpus, space, settings)
+            read = _Reading(trie, query, k.start, corpus.vocabulary_size)
+            documents = np.sort(found.document_G[best])
+            found = _read(one, read, documents, corpus, space, settings)
             best = _best(found, corpus, settings.hits)
         rankings.append(_ranking(one, found, best[: settings.hits]))
     return rankings
@@ -214,8 +225,27 @@ def _uses(
     )
 
 
+class _Reading(NamedTuple):
+    """The trie of a block's keys, seen from one query."""
+
+    trie: occurrences.Trie
+    query: int
+    first_key: int
+    vocabulary_size: int
+
+    def scan(
+        self, token_X: np.ndarray, row_X: np.ndarray, end_R: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Places and keys, the keys numbered as the query's own."""
+        place_H, key_H = occurrences.scan(
+            self.trie, self.query, token_X, row_X, end_R, self.vocabulary_size
+        )
+        return place_H, key_H - self.first_key
+
+
 def _read(
     flat: key_module.Flat,
+    read: _Reading,
     document_J: np.ndarray,
     corpus: rows.Corpus,
     space: occurrences.Space,
@@ -229,12 +259,7 @@ def _read(
         occurrences.ranges(corpus.row_starts_T.take(row_R), length_R)
     )
     row_X = np.repeat(np.arange(len(row_R), dtype=np.int32), length_R)
-    trie = occurrences.trie(
-        flat.is_title_K, flat.starts_T, flat.tokens_F, corpus.vocabulary_size
-    )
-    place_H, key_H = occurrences.scan(
-        trie, token_X, row_X, end_R, corpus.vocabulary_size
-    )
+    place_H, key_H = read.scan(token_X, row_X, end_R)
     order = occurrences.order(key_H, len(flat.weight_K))
     place_H, key_H = place_H.take(order), key_H.take(order)
     if not settings.allow_overlaps:

@@ -228,7 +228,7 @@ def _fresh_tokens(
 
 
 class Trie(NamedTuple):
-    """The keys of one query; node 0 is where keys begin, node 1 where titles do.
+    """The keys of many queries; each has a root for keys and the next for titles.
 
     Attributes:
       edge_E: ``node * vocabulary + token`` of every edge, ascending.
@@ -243,56 +243,66 @@ class Trie(NamedTuple):
     has_children_N: Bool[np.ndarray, " N"]
 
 
-_ROOTS = 2
-
-
 def trie(
+    query_K: Int[np.ndarray, " K"],
     is_title_K: Bool[np.ndarray, " K"],
     starts_T: Int[np.ndarray, " T"],
     tokens_F: Int[np.ndarray, " F"],
+    *,
+    queries: int,
     vocabulary_size: int,
 ) -> Trie:
-    """The trie of a query's keys.
+    """The trie of the keys of some queries, built level by level.
 
     Args:
+      query_K: Query of each key.
       is_title_K: Which keys only match at the beginning of a row.
       starts_T: Key ``k`` is ``tokens_F[starts_T[k]:starts_T[k + 1]]``.
       tokens_F: Tokens of the keys.
+      queries: Query ``q`` has the roots ``2 q`` and ``2 q + 1``.
       vocabulary_size: Every token is below it.
 
     Of equal keys the strongest, which is the first, is kept.
     """
-    next_node: dict[int, int] = {}
-    key_of: dict[int, int] = {}
-    bounds, flat = starts_T.tolist(), tokens_F.tolist()
-    for key, root in enumerate(is_title_K.astype(int).tolist()):
-        node = root
-        for token in flat[bounds[key] : bounds[key + 1]]:
-            edge = node * vocabulary_size + token
-            node = next_node.setdefault(edge, len(next_node) + _ROOTS)
-        key_of.setdefault(node, key)
-    nodes = len(next_node) + _ROOTS
-    edge_E = np.fromiter(next_node, np.int64, len(next_node))
-    child_E = np.arange(_ROOTS, nodes)
-    placed = np.argsort(edge_E)
-    key_N = np.full(nodes, -1)
-    key_N[list(key_of)] = list(key_of.values())
+    length_K = starts_T[1:] - starts_T[:-1]
+    node_K = 2 * query_K.astype(np.int64) + is_title_K
+    nodes = 2 * queries
+    key_N = [np.full(nodes, -1)]
+    edges: list[np.ndarray] = [np.zeros(0, np.int64)]
+    for depth in range(int(length_K.max(initial=0))):
+        live = np.flatnonzero(length_K > depth)
+        token = tokens_F[starts_T[live] + depth]
+        edge, place = np.unique(
+            node_K[live] * vocabulary_size + token, return_inverse=True
+        )
+        edges.append(edge)
+        node_K[live] = nodes + place
+        key = np.full(len(edge), -1)
+        # Written backwards, so that the strongest of equal keys is written last.
+        ends = live[length_K[live] == depth + 1][::-1]
+        key[node_K[ends] - nodes] = ends
+        key_N.append(key)
+        nodes += len(edge)
+    # Nodes are numbered as their edges come, and edges rise with the node they leave.
+    edge_E, child_E = np.concatenate(edges), np.arange(2 * queries, nodes)
     has_children_N = np.zeros(nodes, bool)
     has_children_N[edge_E // vocabulary_size] = True
-    return Trie(edge_E[placed], child_E[placed], key_N, has_children_N)
+    return Trie(edge_E, child_E, np.concatenate(key_N), has_children_N)
 
 
 def scan(
     found: Trie,
+    query: int,
     token_X: Int[np.ndarray, " X"],
     row_X: Int[np.ndarray, " X"],
     end_R: Int[np.ndarray, " R"],
     vocabulary_size: int,
 ) -> tuple[Int[np.ndarray, " H"], Int[np.ndarray, " H"]]:
-    """Every occurrence of a trie's keys in rows laid end to end.
+    """Every occurrence of a query's keys in rows laid end to end.
 
     Args:
-      found: The keys.
+      found: The keys of all queries.
+      query: Whose keys are looked for.
       token_X: Tokens of the rows.
       row_X: Row of each place.
       end_R: Place behind the last of each row.
@@ -302,9 +312,10 @@ def scan(
       ``(place_H, key_H)``; the places of one key ascend.
     """
     # The first step looks at every place: a table is quicker there than a search.
-    roots = int(np.searchsorted(found.edge_E, _ROOTS * vocabulary_size))
-    first_V = np.full(_ROOTS * vocabulary_size, -1, np.int32)
-    first_V[found.edge_E[:roots]] = found.child_E[:roots]
+    base = 2 * query * vocabulary_size
+    own = slice(*np.searchsorted(found.edge_E, [base, base + 2 * vocabulary_size]))
+    first_V = np.full(2 * vocabulary_size, -1, np.int32)
+    first_V[found.edge_E[own] - base] = found.child_E[own]
     node_X = first_V.take(token_X)
     place = np.flatnonzero(node_X >= 0)
     node = node_X.take(place)

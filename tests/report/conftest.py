@@ -201,7 +201,9 @@ def build(root: Path) -> Path:
     artifacts.write_json(
         root / "study.json", {"study": {"collection": "builtin:pydocs"}}
     )
-    lines = [json.loads(x) for x in (root / "records.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(x) for x in (root / "records.jsonl").read_text().strip().split("\n")
+    ]
     found = study_fits.fit_study(lines, settings=fitting.Settings(resamples=60))
     fits.write(root / "fits.json", found)
     return root

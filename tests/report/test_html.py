@@ -108,7 +108,7 @@ def test_numbers_are_traceable(page, tags, study_folder):
 def test_embedded_records_are_those_of_the_file(page, study_folder):
     block = re.search(r'id="report-data">(.*?)</script>', page, flags=re.S).group(1)
     data = json.loads(block)
-    lines = (study_folder / "records.jsonl").read_text().splitlines()
+    lines = (study_folder / "records.jsonl").read_text().strip().split("\n")
     assert [data["records"][str(i + 1)] for i in range(len(lines))] == [
         json.loads(line) for line in lines
     ]

@@ -93,7 +93,11 @@ def measure(tokens: int, queries: int, rounds: int) -> list[dict[str, Any]]:
         return index.locate(lo, hi, int((hi - lo).sum()))[0].tolist()
 
     plain = evidence_oracle.Aggregator(
-        np.split(tokens_E, starts_T[1:-1]), owner.tolist(), names, count, positions
+        [row.tolist() for row in np.split(tokens_E, starts_T[1:-1])],
+        owner.tolist(),
+        names,
+        count,
+        positions,
     )
     asked = [keys_of_query(tokens_E, starts_T, seed) for seed in range(queries)]
     every = sorted({key for query in asked for key in query.tokens})
@@ -102,10 +106,11 @@ def measure(tokens: int, queries: int, rounds: int) -> list[dict[str, Any]]:
     asked = [with_rows(query, index) for query in asked]
     len_of = {(key, False): n for key, n in zip(every, counted, strict=True)}
     made: list[dict[str, Any]] = []
-    for name, options in (
+    cases: tuple[tuple[str, dict[str, Any]], ...] = (
         ("all settings of the paper", {}),
         ("no frequent key", {"skip_count": 1500}),
-    ):
+    )
+    for name, options in cases:
         settings = keys.Settings(**options)
         slow, fast = [], []
         for round_number in range(rounds):

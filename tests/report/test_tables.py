@@ -95,4 +95,4 @@ def test_checklist_answers_from_what_is_stored(study):
     assert len(answers) == 12
     assert "28 records of 23 trained cells" in answers["Number and range of runs"]
     assert "seeds 0" in answers["Number and range of runs"]
-    assert "target tokens" in answers["Units and definitions of N, D, C"]
+    assert "N: non-embedding parameters" in answers["Units and definitions of N, D, C"]

@@ -194,8 +194,8 @@ def _has_bad_logits(
     score_GM: Float[Array, "BxG M"],
 ) -> Bool[Array, " B"]:
     """Whether a beam that exists has no distribution over the next token."""
-    # The constraint computes the same sum; the compiler keeps one of the two.
-    is_bad_BM = jnp.isnan(jax.nn.logsumexp(logits_BMV, axis=2))
+    # Asked of the logits: XLA's fast exponential on CPU turns NaN into a number.
+    is_bad_BM = jnp.isnan(logits_BMV).any(axis=2)
     score_BM = search_state.ungrouped(run, score_GM)
     return (is_bad_BM & (score_BM > -jnp.inf)).any(axis=1)
 

@@ -73,5 +73,5 @@ def step(run: search_state.Run, carry: search_state.Carry) -> search_state.Carry
         token=token_GMT[:, :, -1],
         trail=carry.trail.write_tokens(carry.step, token_GMT),
         ended=trail.merged(carry.ended, endings),
-        bad=carry.bad | jnp.isnan(nats_BMT).any(axis=(1, 2)),
+        bad=carry.bad | (jnp.isnan(logit_BMT) | jnp.isnan(nats_BMT)).any(axis=(1, 2)),
     )

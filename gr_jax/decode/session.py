@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 
 from gr_jax.core import errors, randomness
@@ -96,6 +96,7 @@ class DecodeSession:
         """
         self._model, self._params = model, params
         self._options = options or Options()
+        self._mesh = _automatic(self._options.mesh)
         self.constraint = constraint
         self.batch = batch
         longest = getattr(constraint, "max_length", None)
@@ -131,7 +132,7 @@ class DecodeSession:
         if self._options.jump is not None:
             return min(self._options.jump, length - 1)
         hint = getattr(self.constraint, "alone_depth", 1)
-        fits = _JUMP_LOGITS // (self.batch * beams * self._model.vocab_size)
+        fits = _JUMP_LOGITS // max(1, self.batch * beams * self._model.vocab_size)
         steps = min(length - hint, fits)
         return steps if steps > 1 else 0
 
@@ -174,7 +175,7 @@ class DecodeSession:
     def _batch_size(self, queries: int) -> int:
         """Queries of the next batch: a power of two, a multiple of the devices."""
         size = min(self.batch, 1 << (queries - 1).bit_length())
-        mesh = self._options.mesh
+        mesh = self._mesh
         devices = mesh.shape["data"] if mesh is not None else 1
         return -(-size // devices) * devices
 
@@ -217,7 +218,7 @@ class DecodeSession:
     def _run(
         self, source_BS: Int[np.ndarray, "B S"], key: jax.Array
     ) -> search_state.BeamState:
-        mesh = self._options.mesh
+        mesh = self._mesh
         rows = None if mesh is None else NamedSharding(mesh, PartitionSpec("data"))
         found = _program(
             self._model,
@@ -230,6 +231,14 @@ class DecodeSession:
             mesh=mesh,
         )
         return jax.device_get(found)
+
+
+def _automatic(mesh: Mesh | None) -> Mesh | None:
+    """The mesh, its axes left to the compiler: no caller spells out shardings."""
+    if mesh is None:
+        return None
+    types = (AxisType.Auto,) * len(mesh.axis_names)
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=types)
 
 
 def bucket(length: int, shortest: int = 16) -> int:

@@ -92,7 +92,7 @@ SPARSITY = {
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One comparison; ``relative`` and ``absolute`` are tolerances, either is enough."""
+    """One comparison; either tolerance, relative or absolute, is enough."""
 
     what: str
     expected: float | str

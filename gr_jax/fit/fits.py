@@ -47,7 +47,8 @@ class Fit:
       backtest: ``cuts`` (fitted below, judged above), ``factor`` by which intervals of
         a new run were widened, ``largest``: the largest configuration left out.
       form: Answers to the survey checklist.
-      solver: Coordinates, centre and draws, from which predictions are made again.
+      solver: Coordinates, centre, draws, covariance and variance of a run, from which
+        predictions are made again; ``low`` and ``high``: the range of each axis.
       group: What the runs share: collection, family, identifier kind and the rest.
     """
 
@@ -85,20 +86,24 @@ class Fit:
         """Coordinates (B, P) of the stored resamples."""
         return np.asarray(self.solver["draws"], dtype=np.float64)
 
-    def predict(self, x_RA: Array, theta_BP: Array | None = None) -> Array:
-        """The metric (B, R) at R places, at the optimum unless draws are given."""
+    def bound(self, x_RA: Array) -> tuple[law.Law, law.Setting]:
+        """The law and its setting at some places, as the fit centred it."""
         family = registry.get(self.law)
-        theta_BP = self.theta()[None] if theta_BP is None else theta_BP
-        centre_A = np.asarray(self.solver["centre"], dtype=np.float64)
         empty_P = np.zeros(len(family.coordinates))
         setting = law.Setting(
             log_x_RA=np.log(x_RA),
-            centre_A=centre_A,
+            centre_A=np.asarray(self.solver["centre"], dtype=np.float64),
             low_P=empty_P,
             high_P=empty_P,
             start_SP=empty_P[None],
         )
-        value_BR = family.predict(family.at(setting, x_RA), theta_BP)
+        return family, family.at(setting, x_RA)
+
+    def predict(self, x_RA: Array, theta_BP: Array | None = None) -> Array:
+        """The metric (B, R) at R places, at the optimum unless draws are given."""
+        family, setting = self.bound(x_RA)
+        theta_BP = self.theta()[None] if theta_BP is None else theta_BP
+        value_BR = family.predict(setting, theta_BP)
         return np.exp(value_BR) if family.link == "log" else value_BR
 
 

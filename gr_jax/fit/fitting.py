@@ -62,6 +62,7 @@ def run(
     name: str = "",
     settings: Settings | None = None,
     group: dict[str, Any] | None = None,
+    query_RQ: Array | None = None,
 ) -> Fit:
     """Fits a law, or says why not.
 
@@ -71,6 +72,8 @@ def run(
       name: What the fit is called in tables.
       settings: How; the defaults serve most cases.
       group: What the runs share, stored as it is.
+      query_RQ: The metric of each point on each query, if known: its resampling tells
+        how much of the uncertainty is the queries'. The points must then be distinct.
 
     Returns:
       A fit whose ``status`` is ``fitted``, or ``refused`` with a reason.
@@ -103,7 +106,32 @@ def run(
     finding = judgement.trend(found) if settings.is_trend_required else None
     if finding is not None:
         return _refused(blank, finding)
-    return _fitted(blank, found, settings)
+    fit = _fitted(blank, found, settings)
+    if query_RQ is None:
+        return fit
+    spread = query_intervals(found, query_RQ, settings)
+    return dataclasses.replace(fit, quality={**fit.quality, "queries": spread})
+
+
+def query_intervals(
+    found: Optimum, query_RQ: Array, settings: Settings
+) -> dict[str, Any]:
+    """95% intervals that resampling the queries alone makes, and queries with runs."""
+    spread: dict[str, Any] = {"queries": int(query_RQ.shape[1])}
+    for label, with_runs in (("alone", False), ("with_runs", True)):
+        draws_BP = bootstrap.two_way(
+            found,
+            query_RQ,
+            resamples=settings.resamples,
+            seed=settings.seed,
+            with_runs=with_runs,
+        )
+        table = found.coefficients(draws_BP)
+        spread[label] = {
+            name: np.percentile(value_B[np.isfinite(value_B)], [2.5, 97.5]).tolist()
+            for name, value_B in table.items()
+        }
+    return spread
 
 
 def _refused(blank: Fit, finding: judgement.Finding) -> Fit:
@@ -155,6 +183,10 @@ def _fitted(blank: Fit, found: Optimum, settings: Settings) -> Fit:
             "theta": found.theta_P.tolist(),
             "centre": found.setting.centre_A.tolist(),
             "draws": draws_BP[thin].tolist(),
+            "covariance": backtest.covariance(found).tolist(),
+            "variance": backtest.residual_variance(found),
+            "low": found.points.x_RA.min(axis=0).tolist(),
+            "high": found.points.x_RA.max(axis=0).tolist(),
         },
     )
 

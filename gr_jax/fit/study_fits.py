@@ -17,8 +17,6 @@ Fit = fits.Fit
 Record = dict[str, Any]
 
 FAMILY = ("collection", "split", "identifier_kind", "arch")
-_SIZE = ("size_name", "params_non_embedding", "params_total", "params_paper")
-_DATA = ("data_fraction",)
 _DECODING = ("beam", "max_length", "rescoring")
 
 
@@ -39,33 +37,49 @@ class Request:
     hold: tuple[str, ...] = ()
 
 
+def _request(x: tuple[str, ...], y: str, *, law: str = "single-power") -> Request:
+    return Request(x=x, y=y, law=law, hold=held(x))
+
+
 def default_requests() -> tuple[Request, ...]:
     """Losses by size and by data, misses by size, data and inference compute.
 
     Data are counted in distinct training pairs, as the paper counts them: the tokens
     that a run reads follow its steps, which a study may keep equal.
     """
-    by_size = (*_DATA, *_DECODING)
-    by_data = ("size_name", *_DECODING)
-    by_compute = ("size_name", *_DATA, "max_length", "rescoring")
     requests: list[Request] = []
     for metric in ("ce", "rho", "1-recall@1", "1-recall@10"):
-        requests.append(Request(x=("params_non_embedding",), y=metric, hold=by_size))
-        requests.append(Request(x=("data_examples",), y=metric, hold=by_data))
+        requests.append(_request(("params_non_embedding",), metric))
+        requests.append(_request(("data_examples",), metric))
     for metric in ("1-recall@1", "1-recall@10"):
-        requests.append(
-            Request(x=("inference_flops_per_query",), y=metric, hold=by_compute)
-        )
+        requests.append(_request(("inference_flops_per_query",), metric))
     for metric in ("ce", "1-recall@10"):
-        requests.append(
-            Request(
-                x=("params_non_embedding", "data_examples"),
-                y=metric,
-                law="chinchilla",
-                hold=_DECODING,
-            )
-        )
+        axes = ("params_non_embedding", "data_examples")
+        requests.append(_request(axes, metric, law="chinchilla"))
+    axes = ("params_non_embedding", "data_examples", "beam")
+    requests.append(_request(axes, "1-recall@10", law="retrieval-joint"))
     return tuple(requests)
+
+
+def held(x: tuple[str, ...]) -> tuple[str, ...]:
+    """What runs must share for a law in these axes: every other axis of the study.
+
+    Example:
+      >>> held(("data_tokens",))
+      ('size_name', 'beam', 'max_length', 'rescoring')
+    """
+    fields: list[str] = []
+    if not {"params_non_embedding", "params_total", "params_paper"} & set(x):
+        fields.append("size_name")
+    if not {"data_tokens", "data_examples", "data_queries"} & set(x):
+        fields.append("data_fraction")
+    is_compute = "inference_flops_per_query" in x
+    fields.extend(
+        name
+        for name in _DECODING
+        if not (name == "beam" and is_compute) and name not in x
+    )
+    return tuple(fields)
 
 
 def fit_study(

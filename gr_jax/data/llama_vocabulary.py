@@ -65,60 +65,73 @@ class Tokens:
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)
 
 
+class _Adapter:
+    """What SeqIO asks of a vocabulary, answered by `Tokens`."""
+
+    def __init__(self, path: str, eos_piece: str) -> None:
+        super().__init__()
+        self.path = path
+        self._tokens = Tokens(Path(path), eos_piece=eos_piece)
+
+    @property
+    def eos_id(self) -> int:
+        return self._tokens.eos_id
+
+    @property
+    def unk_id(self) -> None:
+        """Byte-level pieces spell everything: nothing is unknown."""
+        return None
+
+    @property
+    def _base_vocab_size(self) -> int:
+        return self._tokens.size
+
+    def _encode(self, s: Any) -> Sequence[int]:
+        return self._tokens.encode(s.decode() if isinstance(s, bytes) else s)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self._tokens.decode(ids)
+
+    def _encode_tf(self, s: Any) -> Any:
+        tf = _tensorflow()
+
+        def ids_of(text: Any) -> Any:
+            return tf.constant(self._encode(text.numpy()), tf.int32)
+
+        ids = tf.py_function(ids_of, [s], tf.int32)
+        ids.set_shape([None])
+        return ids
+
+    def _decode_tf(self, ids: Any) -> Any:
+        tf = _tensorflow()
+
+        def texts_of(batch: Any) -> Any:
+            rows = batch.numpy()
+            if rows.ndim == 1:
+                return tf.constant(self._decode(rows.tolist()))
+            return tf.constant([self._decode(row) for row in rows.tolist()])
+
+        return tf.py_function(texts_of, [ids], tf.string)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Adapter) and other.path == self.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
+
+def _tensorflow() -> Any:
+    import tensorflow
+
+    return tensorflow
+
+
 @lru_cache(maxsize=1)
 def _seqio_class() -> Any:
     """The SeqIO class, made when first asked for: SeqIO brings TensorFlow."""
     import seqio
-    import tensorflow as tf
 
-    class Vocabulary(seqio.Vocabulary):
-        """`Tokens` under SeqIO's interface."""
-
-        def __init__(self, path: str, eos_piece: str) -> None:
-            super().__init__(extra_ids=0)
-            self.path = path
-            self._tokens = Tokens(Path(path), eos_piece=eos_piece)
-
-        @property
-        def eos_id(self) -> int:
-            return self._tokens.eos_id
-
-        @property
-        def unk_id(self) -> None:
-            """Byte-level pieces spell everything: nothing is unknown."""
-            return None
-
-        @property
-        def _base_vocab_size(self) -> int:
-            return self._tokens.size
-
-        def _encode(self, s: Any) -> Sequence[int]:
-            return self._tokens.encode(tf.compat.as_text(s))
-
-        def _decode(self, ids: Sequence[int]) -> str:
-            return self._tokens.decode(ids)
-
-        def _encode_tf(self, s: Any) -> Any:
-            ids = tf.py_function(lambda text: self._encode(text.numpy()), [s], tf.int32)
-            ids.set_shape([None])
-            return ids
-
-        def _decode_tf(self, ids: Any) -> Any:
-            def texts(batch: Any) -> Any:
-                rows = batch.numpy()
-                if rows.ndim == 1:
-                    return self._decode(rows.tolist())
-                return [self._decode(row) for row in rows.tolist()]
-
-            return tf.py_function(texts, [ids], tf.string)
-
-        def __eq__(self, other: object) -> bool:
-            return isinstance(other, Vocabulary) and other.path == self.path
-
-        def __hash__(self) -> int:
-            return hash(self.path)
-
-    return Vocabulary
+    return type("Vocabulary", (_Adapter, seqio.Vocabulary), {})
 
 
 def seqio_vocabulary(path: str, *, eos_piece: str = END_OF_TEXT) -> Any:

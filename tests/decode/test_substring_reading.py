@@ -31,7 +31,7 @@ def step(
 @pytest.mark.parametrize("vocabulary", [8, 300, 32_000])
 @pytest.mark.parametrize("is_compact", [False, True], ids=["suffix", "wavelet"])
 def test_no_illegal_token_in_many(vocabulary: int, is_compact: bool) -> None:
-    """200,000 candidates a case, over a million in all: all legal, none missing, counts right."""
+    """Over a million candidates in all: all legal, none twice, counts right."""
     rng = np.random.default_rng(vocabulary)
     lengths = rng.integers(0, 60, 400)
     text = (vocabulary * rng.random(lengths.sum()) ** 4).astype(int)

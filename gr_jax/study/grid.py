@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from gr_jax.core import errors
+from gr_jax.identifiers import codec
 from gr_jax.train import settings
 
 Layout = Literal["cross", "grid"]
@@ -79,7 +80,8 @@ class Study:
       scored_queries: Of these, how many are scored for the contrastive metrics.
       source_length: Tokens of a source, its end piece included; longer ones are cut.
       max_length: Tokens of a generated n-gram; codes have their own length.
-      query_keys: Whether the query's own n-grams are further keys (n-grams only).
+      query_keys: Whether the query's own n-grams are further keys (n-grams only); with
+        both values every model is decoded both ways.
       spans_per_query: N-grams sampled for a training query and its document.
       spans_per_document: Training pairs of a document with itself.
       scored_spans: N-grams scored for a (query, document).
@@ -113,7 +115,7 @@ class Study:
     vocabulary_pieces: int = 4096
     source_length: int = 48
     max_length: int = 8
-    query_keys: bool = False
+    query_keys: tuple[bool, ...] = (False,)
     spans_per_query: int = 10
     spans_per_document: int = 10
     scored_spans: int = 4
@@ -134,6 +136,7 @@ class Study:
         _check("sizes", self.sizes, bool(self.sizes), "at least one family")
         _check("identifiers", self.identifiers, bool(self.identifiers), "not empty")
         _check("base_beam", self.base_beam, self.base_beam in self.beams, "a beam")
+        _check("query_keys", self.query_keys, bool(self.query_keys), "not empty")
         _check("beams", self.beams, min(self.beams) >= 1, "at least 1 each")
         in_range = all(0 < f <= 1 for f in self.fractions)
         _check("fractions", self.fractions, in_range and self.fractions, "in (0, 1]")
@@ -211,9 +214,10 @@ def _decodings(
     is_base = size == study.base_sizes[family] and fraction == max(study.fractions)
     every = study.beams_everywhere or is_base
     beams = sorted(study.beams) if every else [study.base_beam]
-    query_keys = study.query_keys and kind == "ngram"
+    ways = sorted(set(study.query_keys)) if kind == codec.NGRAM else [False]
     return tuple(
         Decoding(beam=beam, max_length=study.max_length, query_keys=query_keys)
+        for query_keys in ways
         for beam in beams
     )
 

@@ -247,10 +247,27 @@ def _make_index(material: Material, kind: str) -> None:
     ).save(folder)
 
 
+def _make_pairs(material: Material, kind: str) -> None:
+    """What SeqIO tasks read too (`tasks.collection.register_study`)."""
+    pairs.save(
+        material.of_kind("pairs", kind),
+        _training_pairs(material, kind),
+        collection=material.collection.name,
+        identifiers=kind,
+        target_vocabulary=material.identifiers(kind).vocabulary_size,
+        seeds={"spans": material.study.seed},
+        inputs={
+            "vocabulary": material.vocabulary.fingerprint,
+            "identifiers": artifacts.digest_of(material.of_kind("identifiers", kind)),
+        },
+    )
+
+
 def _make_examples(material: Material, kind: str) -> None:
-    rows = _training_pairs(material, kind)
     examples = arrays.from_pairs(
-        rows, material.vocabulary, source_length=material.study.source_length
+        pairs.load(material.of_kind("pairs", kind)),
+        material.vocabulary,
+        source_length=material.study.source_length,
     )
     arrays.save(
         material.of_kind("examples", kind),
@@ -300,6 +317,7 @@ def _stages(material: Material) -> list[tuple[str, Path, Callable[[], None]]]:
     makers: Mapping[str, Callable[[Material, str], None]] = {
         "identifiers": _make_identifiers,
         "index": _make_index,
+        "pairs": _make_pairs,
         "examples": _make_examples,
         "scored": _make_scored,
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,7 +62,8 @@ class Answers:
     ) -> list[dict[str, Any]]:
         """Rows of ``evidence.jsonl``: documents of the first queries, and their keys."""
         found: list[dict[str, Any]] = []
-        for query, answer in list(zip(queries, self.answers, strict=True))[:shown]:
+        asked = zip(queries, self.answers, strict=True)
+        for query, answer in itertools.islice(asked, shown):
             first = answer.documents[:_SHOWN_DOCUMENTS]
             for rank, ((document, score), row) in enumerate(
                 zip(first, answer.keys, strict=False), start=1
@@ -125,6 +128,10 @@ class Retriever:
             self._constraint = prefix_tree.PrefixTreeConstraint.of(index)
         self._index = index
 
+    @functools.cached_property
+    def _corpus(self) -> rows.Corpus:
+        return rows.corpus_of(self._table)
+
     def answer(
         self,
         texts: Sequence[str],
@@ -184,7 +191,7 @@ class Retriever:
     def _by_evidence(
         self, gathered: Sequence[keys.Keys]
     ) -> tuple[list[Answer], dict[str, list[Run]]]:
-        corpus = rows.corpus_of(self._table)
+        corpus = self._corpus
         rankings = evidence.aggregate(gathered, corpus, self._index)
         answers = [
             _answer(ranking, keys_of_query, self._table.document_ids)

@@ -184,7 +184,7 @@ def _baselines(material: prepare.Material) -> None:
 
 @contextlib.contextmanager
 def _held(folder: Path, shard: Shard) -> Generator[None]:
-    """Keeps other processes from the same cells; shards of one count may run at once."""
+    """Keeps other processes from these cells; shards of one count may run at once."""
     locks = folder / "locks"
     with artifacts.locked(locks / shard.name):
         others = [p.parent.name for p in locks.glob("*/lock.json")]

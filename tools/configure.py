@@ -37,9 +37,11 @@ T = TypeVar("T")
 class _Blind(config_parser.ParserDelegate):
     """Reads gin without touching gin's registry."""
 
-    def configurable_reference(self, scoped_name: str, evaluate: bool) -> Any:
+    def configurable_reference(
+        self, scoped_configurable_name: str, evaluate: bool
+    ) -> Any:
         del evaluate
-        return scoped_name
+        return scoped_configurable_name
 
     def macro(self, macro_name: str) -> Any:
         return macro_name

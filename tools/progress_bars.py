@@ -43,8 +43,10 @@ class Bars:
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in measures.items()
         )
-        changes = {"measures": shown} if shown else {}
-        self._display.update(self._tasks[-1], advance=units, **changes)
+        task = self._tasks[-1]
+        self._display.update(task, advance=units)
+        if shown:
+            self._display.update(task, measures=shown)
 
     def finish(self) -> None:
         """Closes the innermost bar; nested ones disappear, the outermost stays."""

@@ -150,7 +150,7 @@ class Study:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Study:
         """The study of its JSON form."""
-        fields = {
+        fields: dict[str, Any] = {
             name: tuple(entry) if isinstance(entry, list) else entry
             for name, entry in value.items()
         }

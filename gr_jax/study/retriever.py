@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gr_jax.core import artifacts, errors
+from gr_jax.core import artifacts, errors, randomness
 from gr_jax.core import progress as progresses
 from gr_jax.decode import prefix_tree, results, session, substring
 from gr_jax.identifiers import textual
@@ -60,10 +59,13 @@ class Answers:
     def evidence(
         self, queries: Sequence[str], material: prepare.Material, *, shown: int
     ) -> list[dict[str, Any]]:
-        """Rows of ``evidence.jsonl``: documents of the first queries, and their keys."""
+        """Rows of ``evidence.jsonl``: some queries, their documents, and why."""
         found: list[dict[str, Any]] = []
-        asked = zip(queries, self.answers, strict=True)
-        for query, answer in itertools.islice(asked, shown):
+        answer_of = dict(zip(queries, self.answers, strict=True))
+        seed = material.study.seed
+        ranked = sorted(queries, key=lambda q: randomness.rank_of(seed, "shown", q))
+        for query in ranked[:shown]:
+            answer = answer_of[query]
             first = answer.documents[:_SHOWN_DOCUMENTS]
             for rank, ((document, score), row) in enumerate(
                 zip(first, answer.keys, strict=False), start=1

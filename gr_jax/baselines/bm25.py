@@ -7,6 +7,7 @@ come from the same documents, and plain BM25 where they do not.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Literal
 
@@ -19,6 +20,9 @@ from gr_jax.core import errors
 from gr_jax.data import corpus
 
 Variant = Literal["plain", "train-queries"]
+
+# The library logs every index it builds at a level of its own choosing.
+logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 
 def _texts(collection: corpus.Collection, variant: Variant) -> list[str]:

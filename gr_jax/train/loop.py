@@ -97,7 +97,7 @@ def train(
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:
             stack.enter_context(_held(folder))
-        stop = stack.enter_context(preemption.watched())
+        stop = stack.enter_context(preemption.watched(jax.process_count()))
         stack.enter_context(jax.set_mesh(mesh))
         run = _Run(
             model=model,
@@ -264,7 +264,10 @@ class _Run:
             accumulation=settings.accumulation,
         )
         batch, rows = next(feed)
-        while self.step < settings.steps and not _agreed(stop, self.step):
+        processes = jax.process_count()
+        while self.step < settings.steps:
+            if preemption.agreed(stop, self.step, processes):
+                break
             self.state, metrics = self.programs.step(
                 self.state, self.frozen, batch, numbers
             )
@@ -313,12 +316,3 @@ class _Run:
             resumed_from=self.resumed_from,
             skipped=tuple(done.skipped),
         )
-
-
-def _agreed(stop: preemption.Stop, step: int) -> bool:
-    """Whether to stop here; all processes answer alike."""
-    if jax.process_count() == 1:
-        return bool(stop)
-    from jax.experimental import multihost_utils
-
-    return multihost_utils.reached_preemption_sync_point(step)

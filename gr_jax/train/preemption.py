@@ -8,6 +8,8 @@ import threading
 from collections.abc import Generator
 from types import FrameType
 
+from jax.experimental import multihost_utils
+
 
 class Stop:
     """Set once a stop was asked for; ``signal_name`` says how."""
@@ -24,10 +26,12 @@ class Stop:
 
 
 @contextlib.contextmanager
-def watched() -> Generator[Stop]:
+def watched(processes: int = 1) -> Generator[Stop]:
     """Catches SIGTERM and SIGINT inside the block; outside the main thread, nothing.
 
-    Further signals change nothing: the run is already on its way to a clean save.
+    Further signals change nothing: the run is already on its way to a clean save. With
+    several processes JAX itself catches SIGTERM and tells the others, which a handler
+    of ours would prevent; ask `agreed` then.
     """
     stop = Stop()
 
@@ -35,7 +39,8 @@ def watched() -> Generator[Stop]:
         del frame
         stop.ask(signal.Signals(number).name)
 
-    if threading.current_thread() is not threading.main_thread():
+    alone = processes == 1
+    if not alone or threading.current_thread() is not threading.main_thread():
         yield stop
         return
     before = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
@@ -44,3 +49,12 @@ def watched() -> Generator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def agreed(stop: Stop, step: int, processes: int) -> bool:
+    """Whether to stop before this step; all processes answer alike."""
+    if processes == 1:
+        return bool(stop)
+    if multihost_utils.reached_preemption_sync_point(step):
+        stop.ask("SIGTERM")
+    return bool(stop)

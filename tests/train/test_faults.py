@@ -148,11 +148,11 @@ def test_full_disk_exits_5_and_keeps_what_was_saved(tmp_path):
     del params, params_after
 
 
-def _two_processes(folder: Path, steps: int, mesh: list[int]) -> list[str]:
+def _start_two(folder: Path, steps: int, mesh: list[int]) -> list[Any]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    runs = [
+    return [
         _start(
             {
                 "steps": steps,
@@ -166,9 +166,26 @@ def _two_processes(folder: Path, steps: int, mesh: list[int]) -> list[str]:
         )
         for index in range(2)
     ]
+
+
+def _two_processes(folder: Path, steps: int, mesh: list[int]) -> list[str]:
+    runs = _start_two(folder, steps, mesh)
     ended = [run.communicate(timeout=280) for run in runs]
     assert [run.returncode for run in runs] == [0, 0], ended
     return [output for output, _ in ended]
+
+
+@pytest.mark.slow
+def test_one_process_terminated_stops_both_after_a_save(tmp_path):
+    runs = _start_two(tmp_path, 100_000, [4, 1, 1])
+    while not journal.read(tmp_path):
+        assert runs[0].poll() is None, runs[0].communicate()
+        time.sleep(0.05)
+    runs[1].terminate()
+    outputs = [run.communicate(timeout=200)[0] for run in runs]
+    assert [run.returncode for run in runs] == [75, 75], outputs
+    step, _, _ = checkpoint.newest(tmp_path) or pytest.fail("nothing saved")
+    assert all(f"SIGTERM at step {step} " in output for output in outputs)
 
 
 @pytest.mark.slow

@@ -71,7 +71,7 @@ def search(
         constraint_of(rows),
         settings=settings,
         batch=len(sources),
-        length_penalty=jnp.asarray(penalty),
+        length_penalty=jnp.float32(penalty),
         key=jax.random.key(7),
     )
 
@@ -145,41 +145,13 @@ def test_intervals_name_the_rows() -> None:
             assert (ordered[int(low)], int(high)) == (row, int(low) + 1)
 
 
-def test_the_history_holds_every_candidate_of_every_step() -> None:
-    rows = random_rows(8, 200)
-    found = search(rows, beams=4, keep_history=True)
-    assert found.history is not None
-    for query in range(BATCH):
-        nats = next_nats(query)
-        live: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
-        prefixes = {row[:n] for row in rows for n in range(1, len(row) + 1)}
-        for step in range(LENGTH):
-            want = sorted(
-                (
-                    ((*tokens, token), score + float(nats(tokens)[token]))
-                    for tokens, score in live
-                    for token in range(VOCABULARY)
-                    if (*tokens, token) in prefixes
-                ),
-                key=lambda pair: -pair[1],
-            )[:8]
-            logprob = found.history.logprob[step, query]
-            np.testing.assert_allclose(
-                logprob[: len(want)], [nats for _, nats in want], rtol=1e-5
-            )
-            assert np.all(logprob[len(want) :] == -np.inf)
-            token = found.history.token[step, query, : len(want)].tolist()
-            assert token == [tokens[-1] for tokens, _ in want]
-            live = [pair for pair in want if pair[0] not in rows][:4]
-
-
 def test_diverse_groups_equal_a_slow_one() -> None:
     rows = random_rows(12, 500, is_ragged=False)
-    found = search(rows, beams=6, groups=3, diversity=1.5)
+    found = search(rows, beams=4, groups=2, diversity=1.5)
     prefixes = {row[:n] for row in rows for n in range(1, LENGTH + 1)}
     for query in range(BATCH):
         nats = next_nats(query)
-        groups: list[list[tuple[tuple[int, ...], float]]] = [[((), 0.0)]] * 3
+        groups: list[list[tuple[tuple[int, ...], float]]] = [[((), 0.0)]] * 2
         for _ in range(LENGTH):
             taken = [0] * VOCABULARY
             after = []
@@ -239,7 +211,7 @@ def test_nothing_is_moved_to_the_host_inside_the_search() -> None:
     rows = constraint_of(random_rows(3, 100))
     prompt = MODEL.prefill({}, jnp.asarray(SOURCES))
     settings = selection.Settings(beams=4, max_length=LENGTH)
-    penalty, key = jnp.zeros(()), jax.random.key(0)
+    penalty, key = jnp.float32(0.0), jax.random.key(0)
     with jax.transfer_guard("disallow"):
         found = beam.search(
             MODEL,

@@ -11,7 +11,12 @@ from gr_jax.decode import prefix_tree
 from gr_jax.identifiers import constraint_index
 
 BEAMS, COUNT = 5, 12
-propose = jax.jit(lambda c, s, l, b: c.propose(s, l, b, COUNT))  # noqa: E741
+propose = jax.jit(
+    lambda constraint, state, logits, score, count=COUNT: constraint.propose(
+        state, logits, score, count
+    ),
+    static_argnums=4,
+)
 
 
 def catalogue(name: str) -> tuple[np.ndarray, int]:
@@ -79,10 +84,12 @@ def test_wide_levels_are_read_to_the_end_of_what_matters() -> None:
     tree = constraint_index.build_matrix(rows, vocabulary)
     constraint = prefix_tree.PrefixTreeConstraint.of(tree)
     logits = jnp.linspace(-8.0, 8.0, vocabulary)[None, None, :]
-    first = constraint.propose(constraint.initial(1, 1), logits, jnp.zeros((1, 1)), 3)
+    first = propose(constraint, constraint.initial(1, 1), logits, jnp.zeros((1, 1)), 3)
     assert first.token_BC.tolist() == [[2, 1, 0]]
     logits = jnp.broadcast_to(logits, (1, 3, vocabulary))
-    second = constraint.propose(first.state, logits, first.score_BC, 4)
+    # Closer to each other than neighbouring tokens are.
+    score = jnp.array([[0.0, -1e-4, -2e-4]])
+    second = propose(constraint, first.state, logits, score, 4)
     assert second.parent_BC.tolist() == [[0, 1, 2, 0]]
     assert second.token_BC.tolist() == [[29_999, 29_999, 29_999, 29_998]]
 
@@ -93,7 +100,7 @@ def test_forced_tokens_are_those_of_the_row() -> None:
         constraint_index.build_matrix(rows, 8)
     )
     logits = jnp.zeros((1, 1, 8)).at[0, 0, 0].set(1.0)
-    found = constraint.propose(constraint.initial(1, 1), logits, jnp.zeros((1, 1)), 2)
+    found = propose(constraint, constraint.initial(1, 1), logits, jnp.zeros((1, 1)), 2)
     assert constraint.is_forced(found.state).tolist() == [[True, False]]
     tokens, is_real, after = constraint.forced(found.state, 5)
     assert tokens[0, 0].tolist() == [5, 6, 7, 0, 0]

@@ -174,8 +174,8 @@ def _plan_lines(result: dict[str, Any]) -> list[str]:
         )
     lines.append(
         f"  {plan['train_flops']:.3g} training FLOPs, {plan['query_flops']:.3g} a "
-        f"query, identifiers of {plan['length']:.0f} tokens; reached in {plan['reached']:.0%} "
-        "of the law's draws"
+        f"query, identifiers of {plan['length']:.0f} tokens; reached in "
+        f"{plan['reached']:.0%} of the law's draws"
     )
     for axis, times in plan["beyond"].items():
         if times > 1.0:

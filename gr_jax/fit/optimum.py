@@ -15,8 +15,9 @@ Array = law.Array
 Objective = objective_module.Objective
 Points = points_module.Points
 
-# With fewer spare points a robust scale would be made of one or two residuals.
-ROBUST_DOF = 5
+# With fewer spare points a robust scale is made of a few residuals, and intervals that
+# rest on it cover less than they say.
+ROBUST_DOF = 10
 _DELTA_MIN = 1e-7
 _REFIT_STARTS = 24
 _REFIT_KEEP = 4
@@ -154,7 +155,7 @@ def automatic(family: law.Law, points: Points) -> Objective:
     """The default objective: robust where there are points enough to be robust with.
 
     A Huber loss as wide as 1.345 robust sigmas of the residuals (95% efficient under
-    normal noise), or squares with fewer than five spare points. Residuals are of logs
+    normal noise), or squares with fewer than ten spare points. Residuals are of logs
     unless the law or the points can cross zero.
     """
     positive = bool((points.y_R > 0).all())

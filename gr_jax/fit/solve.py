@@ -24,6 +24,8 @@ _CHUNK_NUMBERS = 1 << 15
 _DAMPING_START = 1e-3
 _DAMPING_MIN = 1e-12
 _DAMPING_MAX = 1e10
+_DAMPING_SMALL = 1e-6
+_RAISES = np.array([10.0, 4.0])
 _PIVOT_MIN = 1e-13
 
 
@@ -92,7 +94,8 @@ def solve_linear(matrix_BPP: Array, right_BP: Array) -> Array:
         for right in range(row + 1, size):
             right_PB[row] -= work_PPB[row, right] * right_PB[right]
         right_PB[row] /= work_PPB[row, row]
-    return right_PB.T * scale_BP
+    with np.errstate(over="ignore", invalid="ignore"):
+        return right_PB.T * scale_BP
 
 
 def minimise(
@@ -161,7 +164,7 @@ def _descend(
         theta_BP = np.where(fixed_BP, start_BP, theta_BP)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         total_B = target.total(family.predict(setting, theta_BP))
-        damping_B = np.full(theta_BP.shape[0], _DAMPING_START)
+        damping_B2 = np.full((theta_BP.shape[0], 2), _DAMPING_START)
         is_done_B = np.zeros(theta_BP.shape[0], dtype=bool)
         taken = 0
         while taken < steps:
@@ -173,12 +176,12 @@ def _descend(
                 family,
                 setting,
                 target if open_I.size == is_done_B.size else target.rows(open_I),
-                _Place(theta_BP[open_I], total_B[open_I], damping_B[open_I]),
+                _Place(theta_BP[open_I], total_B[open_I], damping_B2[open_I]),
                 fixed_BP=None if fixed_BP is None else fixed_BP[open_I],
                 tolerance=tolerance,
             )
             theta_BP[open_I], total_B[open_I] = moved.theta_BP, moved.total_B
-            damping_B[open_I], is_done_B[open_I] = moved.damping_B, moved.is_done_B
+            damping_B2[open_I], is_done_B[open_I] = moved.damping_B2, moved.is_done_B
     return Solution(
         theta_BP=theta_BP, total_B=total_B, is_converged_B=is_done_B, steps=taken
     )
@@ -188,7 +191,7 @@ def _descend(
 class _Place:
     theta_BP: Array
     total_B: Array
-    damping_B: Array
+    damping_B2: Array
     is_done_B: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
 
 
@@ -201,7 +204,7 @@ def _step(
     fixed_BP: np.ndarray | None,
     tolerance: float,
 ) -> _Place:
-    theta_BP, total_B, damping_B = place.theta_BP, place.total_B, place.damping_B
+    theta_BP, total_B, damping_B2 = place.theta_BP, place.total_B, place.damping_B2
     gradient_BP, true_BPP, majorant_BPP = family.newton_parts(
         setting, theta_BP, target.curves()
     )
@@ -213,8 +216,9 @@ def _step(
     size_BP = np.einsum("bpp->bp", majorant_BPP).copy()
     size_BP = np.maximum(size_BP, 1e-12 * size_BP.max(axis=1, keepdims=True) + 1e-300)
     best_BP, best_B, gain_B = theta_BP, total_B, np.zeros_like(total_B)
-    for matrix_BPP in (majorant_BPP, true_BPP):
-        damped_BPP = _held(matrix_BPP, size_BP, damping_B, held_BP)
+    is_fall_B2 = np.zeros(damping_B2.shape, dtype=bool)
+    for kind, matrix_BPP in enumerate((majorant_BPP, true_BPP)):
+        damped_BPP = _held(matrix_BPP, size_BP, damping_B2[:, kind], held_BP)
         move_BP = solve_linear(damped_BPP, gradient_BP)
         trial_BP = np.clip(theta_BP - move_BP, setting.low_P, setting.high_P)
         if fixed_BP is not None:
@@ -223,20 +227,24 @@ def _step(
         trial_B = target.total(family.predict(setting, trial_BP))
         promise_B = np.abs(np.einsum("bp,bp->b", move_BP, gradient_BP))
         gain_B = np.where(np.isfinite(promise_B), np.maximum(gain_B, promise_B), np.inf)
+        is_fall_B2[:, kind] = trial_B < total_B
         is_better_B = trial_B < best_B
         best_BP = np.where(is_better_B[:, None], trial_BP, best_BP)
         best_B = np.where(is_better_B, trial_B, best_B)
     is_moved_B = best_B < total_B
     fell_B = total_B - best_B
     is_small_B = gain_B <= tolerance * np.abs(best_B)
-    is_stuck_B = ~is_moved_B & (damping_B >= _DAMPING_MAX)
+    is_stuck_B = ~is_moved_B & (damping_B2 >= _DAMPING_MAX).all(axis=1)
     # A vanishing fall ends a problem only when the step was hardly damped.
-    is_flat_B = is_moved_B & (fell_B <= tolerance * np.abs(best_B)) & (damping_B < 1e-6)
-    damping_B = np.where(is_moved_B, damping_B * 0.1, damping_B * 10.0)
+    is_flat_B = fell_B <= tolerance * np.abs(best_B)
+    is_flat_B &= is_moved_B & (damping_B2[:, 0] < _DAMPING_SMALL)
+    # Each candidate has its own damping: near kinks of a robust loss the true
+    # curvature overshoots for long while the majorant creeps.
+    damping_B2 = np.where(is_fall_B2, damping_B2 * 0.1, damping_B2 * _RAISES)
     return _Place(
         theta_BP=best_BP,
         total_B=best_B,
-        damping_B=np.clip(damping_B, _DAMPING_MIN, _DAMPING_MAX),
+        damping_B2=np.clip(damping_B2, _DAMPING_MIN, _DAMPING_MAX),
         is_done_B=is_small_B | is_stuck_B | is_flat_B,
     )
 

@@ -44,5 +44,6 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not (folder / "report.html").is_file():
             command = [sys.executable, "-m", "tools.study", "--study", str(folder)]
             command += ["--gin_file", str(Path(__file__).parent / "tiny_study.gin")]
+            command += ["--workers", "2"]
             subprocess.run(command, check=True, cwd=Path(__file__).parent.parent)
     return folder

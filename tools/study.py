@@ -20,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shard", default="0/1", metavar="I/N", help="run every N-th cell from I"
     )
     parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes on this machine"
+    )
+    parser.add_argument(
         "--no-report", action="store_true", help="stop after the records"
     )
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gr_jax.core.progress import Progress
     from gr_jax.study import grid
 
 
@@ -25,13 +28,15 @@ def run(args: argparse.Namespace, *, default: str | None) -> int:
     if args.dry_run:
         return _price(args, study)
     begun = time.monotonic()
-    records = runner.run(
-        args.study,
-        study,
-        shard=runner.Shard.parse(args.shard),
-        config_text=configure.operative(),
-        progress=progress_bars.bars(args),
-    )
+    progress = progress_bars.bars(args)
+    text = configure.operative()
+    if args.workers > 1:
+        records = _with_workers(args, study, text, default, progress)
+    else:
+        shard = runner.Shard.parse(args.shard)
+        records = runner.run(
+            args.study, study, shard=shard, config_text=text, progress=progress
+        )
     if args.no_report:
         return 0
     report = _fit_and_report(args.study, records, args)
@@ -47,6 +52,53 @@ def run(args: argparse.Namespace, *, default: str | None) -> int:
         print(f"{len(records)} records in {summary['wall_s']:.0f} s")
         print(f"report: {report.resolve()}")
     return 0
+
+
+def _with_workers(
+    args: argparse.Namespace,
+    study: grid.Study,
+    text: str,
+    default: str | None,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Deals the cells to processes: small models leave cores idle one at a time."""
+    from gr_jax.core import errors
+    from gr_jax.study import runner
+
+    if args.shard != "0/1":
+        raise errors.UsageError("--workers: deals shards itself: leave --shard out")
+    runner.prepare_only(args.study, study, config_text=text, progress=progress)
+    command = [sys.executable, "-m", "tools.study", "--no-report", "--quiet"]
+    command += ["--study", str(args.study)]
+    for name in args.gin_file or [default]:
+        command += ["--gin_file", str(name)]
+    command += [f"--gin.{binding}" for binding in args.gin_bindings]
+    others = [
+        subprocess.Popen([*command, "--shard", f"{place}/{args.workers}"])
+        for place in range(1, args.workers)
+    ]
+    try:
+        shard = runner.Shard(0, args.workers)
+        runner.run(args.study, study, shard=shard, config_text=text, progress=progress)
+        progress.start("cells of the other workers", len(others))
+        codes = []
+        for other in others:
+            codes.append(other.wait())
+            progress.advance()
+        progress.finish()
+    except BaseException:
+        # Each saves what it can and ends; the next start goes on from there.
+        for other in others:
+            other.terminate()
+        for other in others:
+            other.wait()
+        raise
+    if failed := [code for code in codes if code]:
+        raise errors.StalledError(
+            f"{args.study}: a worker ended with exit code {failed[0]}: its message "
+            "stands above; start again to go on"
+        )
+    return runner.gather_all(args.study, study)
 
 
 def _fit_and_report(

@@ -85,6 +85,24 @@ def run(
         return gather(material)
 
 
+def prepare_only(
+    folder: Path,
+    study: grid.Study,
+    *,
+    config_text: str = "",
+    progress: progresses.Progress = progresses.SILENT,
+) -> None:
+    """Makes what all shards share, so that they can start side by side."""
+    with _held(folder, Shard()):
+        _keep_or_refuse(folder, study, config_text)
+        _baselines(prepare.prepare(folder, study, progress))
+
+
+def gather_all(folder: Path, study: grid.Study) -> list[dict[str, Any]]:
+    """The records of all cells that are done, as `gather`."""
+    return gather(prepare.Material(folder, study))
+
+
 def plan(material: prepare.Material) -> list[cells.Run]:
     """Every cell of a study with its folder."""
     study = material.study
@@ -115,6 +133,7 @@ def gather(material: prepare.Material) -> list[dict[str, Any]]:
     for one in plan(material):
         if one.is_done:
             found += artifacts.read_jsonl(one.folder / cells.RECORDS)
+    # Shards write this file one after the other; each writes all that is done by then.
     artifacts.write_jsonl(material.folder / RECORDS, found)
     return found
 

@@ -48,19 +48,24 @@ class Case:
     gradient: Any
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
-def case(request: pytest.FixtureRequest) -> Case:
-    model = families.build(CONFIGS[request.param])
+def _random_params(model: protocol.GenerativeModel) -> protocol.Params:
+    """Parameters of order one, so that every part of the network can be seen."""
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     rng = np.random.default_rng(0)
-    # Parameters of order one, so that every part of the network can be seen.
-    params = jax.tree.map(
+    return jax.tree.map(
         lambda leaf: jnp.asarray(
             rng.normal(size=leaf.shape) * (0.4 if len(leaf.shape) > 1 else 1.0),
             jnp.float32,
         ),
         shapes,
     )
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def case(request: pytest.FixtureRequest) -> Case:
+    model = families.build(CONFIGS[request.param])
+    params = _random_params(model)
+    rng = np.random.default_rng(0)
     source = rng.integers(1, VOCAB, (BATCH, SOURCE))
     source[1, 4:] = 0
     target = rng.integers(1, VOCAB, (BATCH, TARGET))
@@ -234,7 +239,7 @@ def test_scanned_layers_equal_unrolled_ones(family: str) -> None:
     scanned = families.build(
         dataclasses.replace(config, scan_layers=True, remat="dots")
     )
-    params = plain.init(jax.random.key(0))
+    params = _random_params(plain)
     stacked = _stacked(params)
     shapes = jax.eval_shape(scanned.init, jax.random.key(0))
     assert jax.tree.structure(shapes) == jax.tree.structure(stacked)

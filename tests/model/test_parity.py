@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
 
-from gr_jax.model import families, hf_import
+from gr_jax.model import families, hf_import, protocol
 
 GOLDEN = Path(__file__).parent / "golden"
 VARIANTS = sorted(path.stem for path in GOLDEN.glob("*.npz"))
@@ -39,18 +39,23 @@ def _assert_equal(
     source_BS = jnp.asarray(source_BS, jnp.int32)
     target_BL = jnp.asarray(target_BL, jnp.int32)
 
-    whole = jax.jit(model.logits)(imported.params, source_BS, target_BL)
-    np.testing.assert_allclose(whole, wanted, atol=TOLERANCE, rtol=0)
+    @jax.jit
+    def both(params: Any) -> tuple[jax.Array, jax.Array]:
+        prompt = model.prefill(params, source_BS)
+        cache = model.empty_cache(source_BS.shape[0], 1, target_BL.shape[1])
+        inputs = protocol.decoder_inputs(target_BL, model.start_token)
 
-    prompt = jax.jit(model.prefill)(imported.params, source_BS)
-    cache = model.empty_cache(source_BS.shape[0], 1, target_BL.shape[1])
-    extend = jax.jit(model.extend)
-    token = jnp.full((source_BS.shape[0], 1, 1), model.start_token)
-    for t in range(target_BL.shape[1]):
-        logits, cache = extend(imported.params, prompt, cache, token, jnp.array(t))
-        found = logits[:, 0, 0]
-        np.testing.assert_allclose(found, wanted[:, t], atol=TOLERANCE, rtol=0)
-        token = target_BL[:, None, t : t + 1]
+        def step(cache: Any, t: jax.Array) -> tuple[Any, jax.Array]:
+            token = jax.lax.dynamic_slice_in_dim(inputs, t, 1, axis=1)[:, None]
+            logits, cache = model.extend(params, prompt, cache, token, t)
+            return cache, logits[:, 0, 0]
+
+        steps = jax.lax.scan(step, cache, jnp.arange(target_BL.shape[1]))[1]
+        return model.logits(params, source_BS, target_BL), steps.swapaxes(0, 1)
+
+    whole, cached = both(imported.params)
+    np.testing.assert_allclose(whole, wanted, atol=TOLERANCE, rtol=0)
+    np.testing.assert_allclose(cached, wanted, atol=TOLERANCE, rtol=0)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

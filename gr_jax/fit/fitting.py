@@ -151,6 +151,7 @@ def _fitted(blank: Fit, found: Optimum, settings: Settings) -> Fit:
     return dataclasses.replace(
         blank,
         status="fitted",
+        form={**_answers(found), **blank.form},
         warnings=[dataclasses.asdict(remark) for remark in remarks],
         params=coefficients(found, draws_BP, how, spans),
         curve=curve(found, draws_BP, settings, factor=tested.factor),
@@ -189,6 +190,17 @@ def _fitted(blank: Fit, found: Optimum, settings: Settings) -> Fit:
             "high": found.points.x_RA.max(axis=0).tolist(),
         },
     )
+
+
+def _answers(found: Optimum) -> dict[str, str]:
+    """The survey checklist's questions that the fit itself answers."""
+    is_even = bool((found.points.weight_R == found.points.weight_R[0]).all())
+    floor = "the law has none"
+    if found.family.floor is not None:
+        place = found.family.index(found.family.floor)
+        low, high = found.setting.low_P[place], found.setting.high_P[place]
+        floor = f"{np.exp(low):.3g} to {np.exp(high):.3g}, the largest value seen"
+    return {"weights": "equal" if is_even else "as given", "floor": floor}
 
 
 def _draws(found: Optimum, how: Uncertainty, settings: Settings) -> Array:

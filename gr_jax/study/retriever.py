@@ -22,6 +22,7 @@ from gr_jax.train import checkpoint
 
 Run = list[tuple[str, float]]
 CONTROL = "constant-probability"
+QUERY_CONTROL = "query-keys-constant-probability"
 # Any value serves: with one for all, only the collection's counts rank documents.
 _CONSTANT = 0.5
 _SHOWN_DOCUMENTS = 5
@@ -166,9 +167,22 @@ class Retriever:
             return Answers(answers=answers, controls={}, wall_s=wall_s)
         begun = time.monotonic()
         gathered = [_keys_of(each) for each in found]
+        controls: dict[str, list[Run]] = {}
         if decoding.query_keys:
-            gathered = self._with_query_keys(texts, sources, gathered, decoding)
-        answers, controls = self._by_evidence(gathered)
+            own = self._query_keys(texts, sources, decoding)
+            # What the query's words find without a model: the bar for any model.
+            controls[QUERY_CONTROL] = self._constant(own)
+            gathered = [
+                keys.merged(
+                    keys.Keys(
+                        tokens=[*met.tokens, *mine.tokens],
+                        logprob_K=np.concatenate([met.logprob_K, mine.logprob_K]),
+                    )
+                )
+                for met, mine in zip(gathered, own, strict=True)
+            ]
+        controls[CONTROL] = self._constant(gathered)
+        answers = self._by_evidence(gathered)
         wall_s["evidence"] = time.monotonic() - begun
         return Answers(answers=answers, controls=controls, wall_s=wall_s)
 
@@ -190,32 +204,28 @@ class Retriever:
             keys=[[key] for _, (_, key) in ranked],
         )
 
-    def _by_evidence(
-        self, gathered: Sequence[keys.Keys]
-    ) -> tuple[list[Answer], dict[str, list[Run]]]:
-        corpus = self._corpus
-        rankings = evidence.aggregate(gathered, corpus, self._index)
-        answers = [
+    def _by_evidence(self, gathered: Sequence[keys.Keys]) -> list[Answer]:
+        rankings = evidence.aggregate(gathered, self._corpus, self._index)
+        return [
             _answer(ranking, keys_of_query, self._table.document_ids)
             for ranking, keys_of_query in zip(rankings, gathered, strict=True)
         ]
-        control = evidence.aggregate(
-            gathered,
-            corpus,
-            self._index,
-            settings=keys.Settings(constant_probability=_CONSTANT),
-        )
-        runs = [ranking.hits(self._table.document_ids) for ranking in control]
-        return answers, {CONTROL: runs}
 
-    def _with_query_keys(
+    def _constant(self, gathered: Sequence[keys.Keys]) -> list[Run]:
+        """The control: the same keys, each as likely as any other."""
+        settings = keys.Settings(constant_probability=_CONSTANT)
+        rankings = evidence.aggregate(
+            gathered, self._corpus, self._index, settings=settings
+        )
+        return [ranking.hits(self._table.document_ids) for ranking in rankings]
+
+    def _query_keys(
         self,
         texts: Sequence[str],
         sources: Sequence[Sequence[int]],
-        gathered: Sequence[keys.Keys],
         decoding: grid.Decoding,
     ) -> list[keys.Keys]:
-        """The keys, and the query's own n-grams, scored in one teacher-forced pass."""
+        """The query's own n-grams that occur, scored in one teacher-forced pass."""
         own = [
             textual.query_ngrams(
                 text, self._material.vocabulary, max_length=decoding.max_length
@@ -230,13 +240,8 @@ class Retriever:
         ]
         nats = likelihood.identifier_nats(self._model, self._params, sources, known)
         return [
-            keys.merged(
-                keys.Keys(
-                    tokens=[*generated.tokens, *mine],
-                    logprob_K=np.concatenate([generated.logprob_K, -sums]),
-                )
-            )
-            for generated, mine, sums in zip(gathered, known, nats.nll_sum, strict=True)
+            keys.Keys(tokens=mine, logprob_K=-sums)
+            for mine, sums in zip(known, nats.nll_sum, strict=True)
         ]
 
 

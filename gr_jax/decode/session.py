@@ -18,7 +18,10 @@ from gr_jax.core import progress as progress_module
 from gr_jax.decode import beam, constraints, results, search_state, selection
 from gr_jax.model import protocol
 
+# Logits of one pass over a tail. On CPU they should stay near the caches: measured with
+# 80 beams and V=32k, 3 tokens a pass save a tenth of the time and 5 cost a seventh.
 _JUMP_LOGITS = 1 << 27
+_JUMP_LOGITS_CPU = 1 << 23
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -132,7 +135,9 @@ class DecodeSession:
         if self._options.jump is not None:
             return min(self._options.jump, length - 1)
         hint = getattr(self.constraint, "alone_depth", 1)
-        fits = _JUMP_LOGITS // max(1, self.batch * beams * self._model.vocab_size)
+        is_cpu = jax.default_backend() == "cpu"
+        room = _JUMP_LOGITS_CPU if is_cpu else _JUMP_LOGITS
+        fits = room // max(1, self.batch * beams * self._model.vocab_size)
         steps = min(length - hint, fits)
         return steps if steps > 1 else 0
 

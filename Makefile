@@ -35,7 +35,7 @@ lint: setup  ## format and lint, changing nothing
 	$(BIN)/ruff check .
 
 types: setup  ## static types
-	$(BIN)/basedpyright
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 layers: setup  ## which package may import which
 	$(BIN)/lint-imports --no-logo

@@ -48,18 +48,16 @@ def tensor_files(folder: Path) -> dict[str, Path]:
 
 def tensors(files: dict[str, Path]) -> Iterator[tuple[str, np.ndarray]]:
     """Name and content of tensors, one in memory at a time, shard after shard."""
-    by_shard: dict[Path, list[str]] = {}
-    for name, path in files.items():
-        by_shard.setdefault(path, []).append(name)
-    for path, names in by_shard.items():
+    for name, path in sorted(files.items(), key=lambda item: (item[1], item[0])):
+        # Opened anew for each: closing gives back the pages that reading mapped.
         with _opened(path) as file:
-            held = set(file.keys())
-            for name in names:
-                if name not in held:
-                    raise errors.ArtifactError(
-                        f"{path}: {name}: not in this shard: get it anew"
-                    )
-                yield name, file.get_tensor(name)
+            if name not in set(file.keys()):
+                raise errors.ArtifactError(
+                    f"{path}: {name}: not in this shard: get it anew"
+                )
+            tensor = file.get_tensor(name)
+        yield name, tensor
+        del tensor
 
 
 def write(

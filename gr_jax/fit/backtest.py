@@ -89,35 +89,12 @@ def half_widths(
     By the delta method with Student's t: variance of the fitted mean, and for a new run
     the variance of a residual besides.
     """
-    setting = found.family.at(found.setting, x_RA)
-    value_1R, slope_1RP = found.family.jacobian(setting, found.theta_P[None])
-    slope_RP = slope_1RP[0]
-    if found.objective.residual == "linear" and found.family.link == "log":
-        slope_RP = slope_RP * np.exp(value_1R[0])[:, None]
-    variance_R = np.einsum("rp,pq,rq->r", slope_RP, covariance(found), slope_RP)
+    slope_RP = found.slopes(x_RA)
+    variance_R = np.einsum("rp,pq,rq->r", slope_RP, found.covariance(), slope_RP)
     if is_new_run:
         variance_R = variance_R + residual_variance(found)
     quantile = distributions.student_quantile(0.5 + _LEVEL / 2, found.dof)
     return quantile * np.sqrt(variance_R)
-
-
-def covariance(found: Optimum) -> Array:
-    """Covariance of the coordinates from the curvature of the objective.
-
-    Coordinates that sit on a bound are taken as known.
-    """
-    _, _, curve_1PP = found.family.newton_parts(
-        found.setting, found.theta_P[None], found.target.curves()
-    )
-    is_free_P = (found.theta_P > found.setting.low_P) & (
-        found.theta_P < found.setting.high_P
-    )
-    both_PP = is_free_P[:, None] & is_free_P[None, :]
-    inverse_PP: Array = np.asarray(
-        np.linalg.pinv(np.where(both_PP, curve_1PP[0], 0.0), hermitian=True),
-        dtype=np.float64,
-    )
-    return inverse_PP * 2.0 * found.slack
 
 
 def residual_variance(found: Optimum) -> float:

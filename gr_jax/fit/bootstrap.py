@@ -121,11 +121,7 @@ def wild(
 
 def leverage(found: Optimum) -> Array:
     """Share of each residual that the fit takes: diagonal of the hat matrix."""
-    value_1R, slope_1RP = found.family.jacobian(found.setting, found.theta_P[None])
-    slope_RP = slope_1RP[0]
-    if found.objective.residual == "linear" and found.family.link == "log":
-        slope_RP = slope_RP * np.exp(value_1R[0])[:, None]
-    slope_RP = slope_RP * np.sqrt(found.points.weight_R)[:, None]
+    slope_RP = found.slopes() * np.sqrt(found.points.weight_R)[:, None]
     basis_RP = np.linalg.svd(slope_RP, full_matrices=False)[0]
     return np.asarray((basis_RP**2).sum(axis=1), dtype=np.float64)
 

@@ -184,7 +184,7 @@ def _fitted(blank: Fit, found: Optimum, settings: Settings) -> Fit:
             "theta": found.theta_P.tolist(),
             "centre": found.setting.centre_A.tolist(),
             "draws": draws_BP[thin].tolist(),
-            "covariance": backtest.covariance(found).tolist(),
+            "covariance": found.covariance().tolist(),
             "variance": backtest.residual_variance(found),
             "low": found.points.x_RA.min(axis=0).tolist(),
             "high": found.points.x_RA.max(axis=0).tolist(),

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from gr_jax.core import errors
+from gr_jax.fit import scratch
 from gr_jax.fit.laws import law
 
 Array = law.Array
@@ -51,24 +52,26 @@ class Objective:
         """Loss of each residual."""
         if self.loss == "squares":
             return 0.5 * residual_BR * residual_BR
-        size_BR = np.abs(residual_BR)
-        inner_BR = np.minimum(size_BR, self.delta)
-        value_BR = inner_BR * (size_BR - 0.5 * inner_BR)
+        slope_BR = np.clip(residual_BR, -self.delta, self.delta)
+        value_BR = slope_BR * (residual_BR - 0.5 * slope_BR)
         return value_BR if self.loss == "huber" else value_BR / self.delta
 
-    def influence(self, residual_BR: Array) -> tuple[Array, Array, Array]:
-        """Slope, second derivative and majorising second derivative of `rho`."""
-        one_BR = np.ones_like(residual_BR)
+    def influence(self, residual_BR: Array) -> tuple[Array, Array]:
+        """Slope and second derivative of `rho`."""
         if self.loss == "squares":
-            return residual_BR, one_BR, one_BR
+            return residual_BR, np.ones_like(residual_BR)
         slope_BR = np.clip(residual_BR, -self.delta, self.delta)
-        size_BR = np.abs(residual_BR)
-        inside_BR = (size_BR <= self.delta).astype(np.float64)
-        majorant_BR = self.delta / np.maximum(size_BR, self.delta)
+        inside_BR = (slope_BR == residual_BR).astype(np.float64)
         if self.loss == "huber":
-            return slope_BR, inside_BR, majorant_BR
-        scale = 1.0 / self.delta
-        return slope_BR * scale, inside_BR * scale, majorant_BR * scale
+            return slope_BR, inside_BR
+        return slope_BR / self.delta, inside_BR / self.delta
+
+    def majorant(self, residual_BR: Array) -> Array:
+        """Second derivative of the parabola above `rho` that touches it there."""
+        if self.loss == "squares":
+            return np.ones_like(residual_BR)
+        size_BR = np.maximum(np.abs(residual_BR), self.delta)
+        return (self.delta if self.loss == "huber" else 1.0) / size_BR
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,36 +103,70 @@ class Target:
 
     def total(self, prediction_BR: Array) -> Array:
         """The objective of each problem."""
-        rho_BR = self.objective.rho(self.residuals(prediction_BR))
-        rho_BR *= self.weight_BR
-        total_B = rho_BR.sum(axis=1)
+        return self.sum(self.objective.rho(self.residuals(prediction_BR)))
+
+    def sum(self, rho_BR: Array) -> Array:
+        """The weighted sum of each problem, infinite where it is no number."""
+        total_B = np.einsum("br,br->b", rho_BR, self.weight_BR)
         return np.where(np.isfinite(total_B), total_B, np.inf)
 
-    def curves(self) -> law.Curves:
+    def curves(self, space: scratch.Scratch | None = None) -> law.Curves:
         """The derivatives that a law needs for a Newton step."""
-        return _TargetCurves(self)
+        return _TargetCurves(self, space or scratch.Scratch())
 
 
 class _TargetCurves(law.Curves):
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    def __init__(self, target: Target, space: scratch.Scratch) -> None:
+        super().__init__(space)
+        self._target = target
 
-    def __call__(self, value_BR: Array) -> tuple[Array, Array, Array]:
-        """Derivatives of the objective in the prediction."""
-        target = self.target
-        bends = target.objective.residual == "linear" and target.link == "log"
-        slope_BR, second_BR, majorant_BR = target.objective.influence(
-            target.residuals(value_BR)
+    def __call__(
+        self, value_BR: Array, *, is_majorant: bool
+    ) -> tuple[Array, Array, Array]:
+        """The objective and its derivatives in the prediction."""
+        target, chosen = self._target, self._target.objective
+        residual_BR = self._residuals(value_BR)
+        first_BR, second_BR, rho_BR = (
+            self.space.take(name, value_BR.shape) for name in ("first", "second", "rho")
         )
-        first_BR = -(target.weight_BR * slope_BR)
-        second_BR = target.weight_BR * second_BR
-        majorant_BR = target.weight_BR * majorant_BR
-        if not bends:
-            return first_BR, second_BR, majorant_BR
-        level_BR = np.exp(value_BR)
-        first_BR *= level_BR
-        square_BR = level_BR * level_BR
-        return first_BR, second_BR * square_BR + first_BR, majorant_BR * square_BR
+        if chosen.loss == "squares":
+            np.copyto(first_BR, residual_BR)
+            second_BR.fill(1.0)
+        else:
+            np.clip(residual_BR, -chosen.delta, chosen.delta, out=first_BR)
+            if is_majorant:
+                np.abs(residual_BR, out=second_BR)
+                np.maximum(second_BR, chosen.delta, out=second_BR)
+                np.divide(chosen.delta, second_BR, out=second_BR)
+            else:
+                np.equal(first_BR, residual_BR, out=second_BR)
+        # rho = slope (r - slope / 2), inside and outside of delta.
+        np.multiply(first_BR, -0.5, out=rho_BR)
+        rho_BR += residual_BR
+        rho_BR *= first_BR
+        weight_BR = target.weight_BR
+        if chosen.loss == "absolute":
+            weight_BR = weight_BR / chosen.delta
+        total_B = np.einsum("br,br->b", rho_BR, weight_BR)
+        first_BR *= weight_BR
+        np.negative(first_BR, out=first_BR)
+        second_BR *= weight_BR
+        if chosen.residual == "linear" and target.link == "log":
+            level_BR = np.exp(value_BR, out=residual_BR)
+            first_BR *= level_BR
+            second_BR *= level_BR
+            second_BR *= level_BR
+            if not is_majorant:
+                second_BR += first_BR
+        return np.where(np.isfinite(total_B), total_B, np.inf), first_BR, second_BR
+
+    def _residuals(self, value_BR: Array) -> Array:
+        residual_BR = self.space.take("residual", value_BR.shape)
+        target = self._target
+        if target.objective.residual == "linear" and target.link == "log":
+            np.exp(value_BR, out=residual_BR)
+            return np.subtract(target.value_BR, residual_BR, out=residual_BR)
+        return np.subtract(target.value_BR, value_BR, out=residual_BR)
 
 
 def target_of(

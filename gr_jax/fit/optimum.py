@@ -64,6 +64,33 @@ class Optimum:
         theta_BP = self.theta_P[None] if theta_BP is None else theta_BP
         return self.family.coefficients(self.setting, theta_BP)
 
+    def slopes(self, x_RA: Array | None = None) -> Array:
+        """Slopes (R, P) of the prediction in the coordinates, on the objective's scale.
+
+        At the points, or at other places of the axes.
+        """
+        setting = self.setting if x_RA is None else self.family.at(self.setting, x_RA)
+        value_1R, slope_1RP = self.family.jacobian(setting, self.theta_P[None])
+        if self.objective.residual == "linear" and self.family.link == "log":
+            return slope_1RP[0] * np.exp(value_1R[0])[:, None]
+        return slope_1RP[0]
+
+    def covariance(self) -> Array:
+        r"""Covariance (P, P) of the coordinates, :math:`s^2 (J'WJ)^{-1}`.
+
+        The scale is the one a robust loss answers to (Huber & Ronchetti 2009, 7.6).
+        Coordinates that sit on a bound are taken as known.
+        """
+        is_free_P = (self.theta_P > self.setting.low_P) & (
+            self.theta_P < self.setting.high_P
+        )
+        slope_RP = np.where(is_free_P, self.slopes(), 0.0)
+        curve_PP = np.einsum("rp,r,rq->pq", slope_RP, self.points.weight_R, slope_RP)
+        inverse_PP: Array = np.asarray(
+            np.linalg.pinv(curve_PP, hermitian=True), dtype=np.float64
+        )
+        return inverse_PP * self.sigma**2
+
     def residuals_of(self, points: Points) -> Array:
         """Residuals of any points on the objective's scale."""
         predicted_R = self.values(points.x_RA)[0]
@@ -128,7 +155,7 @@ def _described(
     certificate: solve.Certificate,
 ) -> Optimum:
     residual_R = target.residuals(family.predict(setting, theta_P[None]))[0]
-    slope_R, second_R, _ = target.objective.influence(residual_R)
+    slope_R, second_R = target.objective.influence(residual_R)
     weight_R = target.weight_BR[0]
     dof = points.distinct() - len(family.coordinates)
     spare = max(dof, 1)

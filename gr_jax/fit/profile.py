@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import cast
 
 import numpy as np
 
@@ -107,14 +106,8 @@ class _Search:
         return np.abs(self._value(theta_EP) - self._found.theta_P[self._place_E])
 
     def _errors(self) -> Array:
-        """One standard error of each coordinate, from the curvature at the optimum."""
-        found = self._found
-        _, _, curve_1PP = found.family.newton_parts(
-            found.setting, found.theta_P[None], found.target.curves()
-        )
-        inverse_PP = cast(Array, np.linalg.pinv(curve_1PP[0], hermitian=True))
-        rise = 2.0 * (self._threshold - found.total)
-        spread_P = np.einsum("pp->p", inverse_PP) * rise
+        """One standard error of each coordinate."""
+        spread_P = np.einsum("pp->p", self._found.covariance())
         return np.sqrt(np.maximum(spread_P, 0.0)) + 1e-12
 
     def _probe(self, width_EK: Array) -> None:

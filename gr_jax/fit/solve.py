@@ -1,8 +1,9 @@
 """Batched damped Newton inside bounds: thousands of small fits at once, in NumPy.
 
-Each step offers two candidates, one with the true second derivatives and one with a
-majorant's (reweighted Gauss-Newton), and keeps the better. No LAPACK call is batched:
-the P x P systems are eliminated by hand, so no thread pool can hang on them.
+A step with the true second derivatives is tried first; where it falls short of what it
+promised, one with a majorant's (reweighted Gauss-Newton) is tried too and the better is
+kept. No LAPACK call is batched: the P x P systems are eliminated by hand, so no thread
+pool can hang on them.
 """
 
 from __future__ import annotations
@@ -14,19 +15,25 @@ from concurrent import futures
 import numpy as np
 
 from gr_jax.fit import objective as objective_module
+from gr_jax.fit import scratch
 from gr_jax.fit.laws import law
 
 Array = law.Array
 Target = objective_module.Target
 
 AGREEMENT = 1e-6
-_CHUNK_NUMBERS = 1 << 15
+_CHUNK_NUMBERS = 1 << 16
+_SCREENED = 8
 _DAMPING_START = 1e-3
 _DAMPING_MIN = 1e-12
 _DAMPING_MAX = 1e10
 _DAMPING_SMALL = 1e-6
-_RAISES = np.array([10.0, 4.0])
+_EASE = 0.1
+_RAISES = (4.0, 10.0)
 _PIVOT_MIN = 1e-13
+# A step that falls by less than this part of its promise is not trusted alone.
+_KEPT_PROMISE = 0.25
+_TRUE, _MAJORANT = 0, 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,15 +132,15 @@ def minimise(
     slices = [slice(i, min(i + rows, batch)) for i in range(0, batch, rows)]
 
     def work(part: slice) -> Solution:
-        return _descend(
-            family,
-            setting,
-            target.rows(part),
-            theta_BP[part],
+        problem = _Problem(
+            family=family,
+            setting=setting,
+            target=target.rows(part),
             fixed_BP=None if fixed_BP is None else fixed_BP[part],
-            steps=steps,
             tolerance=tolerance,
+            space=scratch.Scratch(),
         )
+        return _descend(problem, theta_BP[part], steps=steps)
 
     workers = min(len(slices), os.cpu_count() or 1, 8)
     if workers > 1:
@@ -149,104 +156,175 @@ def minimise(
     )
 
 
-def _descend(
-    family: law.Law,
-    setting: law.Setting,
-    target: Target,
-    start_BP: Array,
-    *,
-    fixed_BP: np.ndarray | None,
-    steps: int,
-    tolerance: float,
-) -> Solution:
+@dataclasses.dataclass
+class _Place:
+    """Where problems are, with all that the next step needs."""
+
+    theta_BP: Array
+    total_B: Array
+    gradient_BP: Array
+    curve_BPP: Array
+    is_held_BP: np.ndarray
+    damping_B2: Array
+    is_done_B: np.ndarray
+
+    def rows(self, keep_I: np.ndarray) -> _Place:
+        """The same for some of the problems."""
+        return _Place(*(getattr(self, name)[keep_I] for name in _FIELDS))
+
+    def put(self, keep_I: np.ndarray, other: _Place) -> None:
+        """Takes over where some of the problems are."""
+        for name in _FIELDS:
+            getattr(self, name)[keep_I] = getattr(other, name)
+
+
+_FIELDS = [field.name for field in dataclasses.fields(_Place)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Problem:
+    """What stays the same while problems of a batch descend."""
+
+    family: law.Law
+    setting: law.Setting
+    target: Target
+    fixed_BP: np.ndarray | None
+    tolerance: float
+    space: scratch.Scratch
+
+    def rows(self, keep_I: np.ndarray) -> _Problem:
+        """The same for some of the problems."""
+        return dataclasses.replace(
+            self,
+            target=self.target.rows(keep_I),
+            fixed_BP=None if self.fixed_BP is None else self.fixed_BP[keep_I],
+        )
+
+    def at(self, theta_BP: Array, damping_B2: Array) -> _Place:
+        """The objective and its slopes, zero where a coordinate cannot move."""
+        total_B, gradient_BP, curve_BPP = self.family.newton_parts(
+            self.setting, theta_BP, self.target.curves(self.space)
+        )
+        is_held_BP = (theta_BP <= self.setting.low_P) & (gradient_BP > 0)
+        is_held_BP |= (theta_BP >= self.setting.high_P) & (gradient_BP < 0)
+        if self.fixed_BP is not None:
+            is_held_BP |= self.fixed_BP
+        gradient_BP[is_held_BP] = 0.0
+        is_done_B = np.zeros(theta_BP.shape[0], dtype=bool)
+        return _Place(
+            *(theta_BP, total_B, gradient_BP, curve_BPP),
+            *(is_held_BP, damping_B2, is_done_B),
+        )
+
+    def moved(self, place: _Place, move_BP: Array, kind: int) -> _Place:
+        """Where a step leads, inside the bounds, with its kind's damping adapted."""
+        trial_BP = place.theta_BP - move_BP
+        trial_BP = np.clip(trial_BP, self.setting.low_P, self.setting.high_P)
+        is_still_BP = place.is_held_BP | ~np.isfinite(trial_BP)
+        trial_BP = np.where(is_still_BP, place.theta_BP, trial_BP)
+        damping_B2 = place.damping_B2.copy()
+        found = self.at(trial_BP, damping_B2)
+        # Each kind has its own damping: near kinks of a robust loss the true curvature
+        # overshoots for long while the majorant creeps.
+        change_B = np.where(found.total_B < place.total_B, _EASE, _RAISES[kind])
+        damping_B = damping_B2[:, kind] * change_B
+        damping_B2[:, kind] = np.clip(damping_B, _DAMPING_MIN, _DAMPING_MAX)
+        return found
+
+    def majorant(self, theta_BP: Array) -> Array:
+        """The other Hessian."""
+        return self.family.newton_parts(
+            self.setting, theta_BP, self.target.curves(self.space), is_majorant=True
+        )[2]
+
+
+def _descend(problem: _Problem, start_BP: Array, *, steps: int) -> Solution:
+    setting, fixed_BP = problem.setting, problem.fixed_BP
     theta_BP = np.clip(start_BP, setting.low_P, setting.high_P)
     if fixed_BP is not None:
         theta_BP = np.where(fixed_BP, start_BP, theta_BP)
+    batch, taken = theta_BP.shape[0], 0
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        total_B = target.total(family.predict(setting, theta_BP))
-        damping_B2 = np.full((theta_BP.shape[0], 2), _DAMPING_START)
-        is_done_B = np.zeros(theta_BP.shape[0], dtype=bool)
-        taken = 0
+        whole = problem.at(theta_BP, np.full((batch, 2), _DAMPING_START))
+        here, place, open_I = problem, whole, np.arange(batch, dtype=np.intp)
         while taken < steps:
-            open_I = np.flatnonzero(~is_done_B)
+            move_BP, promise_B = _direction(place, place.curve_BPP, _TRUE)
+            # Where a hardly damped step could gain nothing, none is taken.
+            is_flat_B = promise_B <= problem.tolerance * np.abs(place.total_B)
+            place.is_done_B |= is_flat_B & (
+                place.damping_B2[:, _TRUE] <= _DAMPING_START
+            )
+            if place.is_done_B.any():
+                whole.put(open_I, place)
+                keep_I = np.flatnonzero(~place.is_done_B)
+                open_I, move_BP, promise_B = (
+                    open_I[keep_I],
+                    move_BP[keep_I],
+                    promise_B[keep_I],
+                )
+                here, place = problem.rows(open_I), place.rows(keep_I)
             if not open_I.size:
                 break
+            place = _step(here, place, move_BP, promise_B)
             taken += 1
-            moved = _step(
-                family,
-                setting,
-                target if open_I.size == is_done_B.size else target.rows(open_I),
-                _Place(theta_BP[open_I], total_B[open_I], damping_B2[open_I]),
-                fixed_BP=None if fixed_BP is None else fixed_BP[open_I],
-                tolerance=tolerance,
-            )
-            theta_BP[open_I], total_B[open_I] = moved.theta_BP, moved.total_B
-            damping_B2[open_I], is_done_B[open_I] = moved.damping_B2, moved.is_done_B
+        whole.put(open_I, place)
     return Solution(
-        theta_BP=theta_BP, total_B=total_B, is_converged_B=is_done_B, steps=taken
+        theta_BP=whole.theta_BP,
+        total_B=whole.total_B,
+        is_converged_B=whole.is_done_B,
+        steps=taken,
     )
 
 
-@dataclasses.dataclass
-class _Place:
-    theta_BP: Array
-    total_B: Array
-    damping_B2: Array
-    is_done_B: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
-
-
-def _step(
-    family: law.Law,
-    setting: law.Setting,
-    target: Target,
-    place: _Place,
-    *,
-    fixed_BP: np.ndarray | None,
-    tolerance: float,
-) -> _Place:
-    theta_BP, total_B, damping_B2 = place.theta_BP, place.total_B, place.damping_B2
-    gradient_BP, true_BPP, majorant_BPP = family.newton_parts(
-        setting, theta_BP, target.curves()
-    )
-    held_BP = (theta_BP <= setting.low_P) & (gradient_BP > 0)
-    held_BP |= (theta_BP >= setting.high_P) & (gradient_BP < 0)
-    if fixed_BP is not None:
-        held_BP |= fixed_BP
-    gradient_BP = np.where(held_BP, 0.0, gradient_BP)
-    size_BP = np.einsum("bpp->bp", majorant_BPP).copy()
+def _direction(place: _Place, curve_BPP: Array, kind: int) -> tuple[Array, Array]:
+    """A step by some Hessian, and twice the fall that it promises."""
+    size_BP = np.abs(np.einsum("bpp->bp", curve_BPP))
     size_BP = np.maximum(size_BP, 1e-12 * size_BP.max(axis=1, keepdims=True) + 1e-300)
-    best_BP, best_B, gain_B = theta_BP, total_B, np.zeros_like(total_B)
-    is_fall_B2 = np.zeros(damping_B2.shape, dtype=bool)
-    for kind, matrix_BPP in enumerate((majorant_BPP, true_BPP)):
-        damped_BPP = _held(matrix_BPP, size_BP, damping_B2[:, kind], held_BP)
-        move_BP = solve_linear(damped_BPP, gradient_BP)
-        trial_BP = np.clip(theta_BP - move_BP, setting.low_P, setting.high_P)
-        if fixed_BP is not None:
-            trial_BP = np.where(fixed_BP, theta_BP, trial_BP)
-        trial_BP = np.where(np.isfinite(trial_BP), trial_BP, theta_BP)
-        trial_B = target.total(family.predict(setting, trial_BP))
-        promise_B = np.abs(np.einsum("bp,bp->b", move_BP, gradient_BP))
-        gain_B = np.where(np.isfinite(promise_B), np.maximum(gain_B, promise_B), np.inf)
-        is_fall_B2[:, kind] = trial_B < total_B
-        is_better_B = trial_B < best_B
-        best_BP = np.where(is_better_B[:, None], trial_BP, best_BP)
-        best_B = np.where(is_better_B, trial_B, best_B)
-    is_moved_B = best_B < total_B
-    fell_B = total_B - best_B
-    is_small_B = gain_B <= tolerance * np.abs(best_B)
-    is_stuck_B = ~is_moved_B & (damping_B2 >= _DAMPING_MAX).all(axis=1)
-    # A vanishing fall ends a problem only when the step was hardly damped.
-    is_flat_B = fell_B <= tolerance * np.abs(best_B)
-    is_flat_B &= is_moved_B & (damping_B2[:, 0] < _DAMPING_SMALL)
-    # Each candidate has its own damping: near kinks of a robust loss the true
-    # curvature overshoots for long while the majorant creeps.
-    damping_B2 = np.where(is_fall_B2, damping_B2 * 0.1, damping_B2 * _RAISES)
-    return _Place(
-        theta_BP=best_BP,
-        total_B=best_B,
-        damping_B2=np.clip(damping_B2, _DAMPING_MIN, _DAMPING_MAX),
-        is_done_B=is_small_B | is_stuck_B | is_flat_B,
-    )
+    damped_BPP = _held(curve_BPP, size_BP, place.damping_B2[:, kind], place.is_held_BP)
+    move_BP = solve_linear(damped_BPP, place.gradient_BP)
+    promise_B = np.abs(np.einsum("bp,bp->b", move_BP, place.gradient_BP))
+    return move_BP, np.where(np.isfinite(promise_B), promise_B, np.inf)
+
+
+def _step(problem: _Problem, place: _Place, move_BP: Array, promise_B: Array) -> _Place:
+    best = problem.moved(place, move_BP, _TRUE)
+    is_kept_B = place.total_B - best.total_B >= _KEPT_PROMISE * promise_B
+    short_I = np.flatnonzero(~is_kept_B)
+    if short_I.size:
+        second = _second(
+            problem.rows(short_I),
+            place.rows(short_I),
+            best.rows(short_I),
+            promise_B[short_I],
+        )
+        best.put(short_I, second)
+    return best
+
+
+def _second(
+    problem: _Problem, place: _Place, first: _Place, promise_B: Array
+) -> _Place:
+    """The majorant's step where it is lower than the first one, or no step at all."""
+    curve_BPP = problem.majorant(place.theta_BP)
+    place.damping_B2 = first.damping_B2
+    move_BP, other_B = _direction(place, curve_BPP, _MAJORANT)
+    best = problem.moved(place, move_BP, _MAJORANT)
+    damping_B2 = best.damping_B2.copy()
+    first_I = np.flatnonzero(first.total_B < best.total_B)
+    best.put(first_I, first.rows(first_I))
+    fell_B = place.total_B - best.total_B
+    is_fall_B = fell_B > 0
+    stay_I = np.flatnonzero(~is_fall_B)
+    best.put(stay_I, place.rows(stay_I))
+    scale_B = problem.tolerance * np.abs(best.total_B)
+    is_small_B = np.maximum(promise_B, other_B) <= scale_B
+    is_stuck_B = ~is_fall_B & (damping_B2 >= _DAMPING_MAX).all(axis=1)
+    # A vanishing fall ends a problem only when a step was hardly damped.
+    is_flat_B = is_fall_B & (fell_B <= scale_B)
+    is_flat_B &= damping_B2.min(axis=1) < _DAMPING_SMALL
+    best.is_done_B = is_small_B | is_stuck_B | is_flat_B
+    best.damping_B2 = damping_B2
+    return best
 
 
 def _held(
@@ -273,8 +351,23 @@ def screen(
     *,
     keep: int,
 ) -> Array:
-    """The ``keep`` best starts after a few steps of all, best first."""
-    quick = minimise(family, setting, target, start_SP, steps=2, tolerance=0.0)
+    """The ``keep`` best starts, best first.
+
+    All are ranked by the objective where they lie; a few steps of the better ones
+    (eight times as many as are kept) rank those anew.
+    """
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        rank_S = np.concatenate(
+            [
+                target.total(family.predict(setting, part_SP))
+                for part_SP in np.array_split(
+                    start_SP, 1 + start_SP.size // _CHUNK_NUMBERS
+                )
+            ]
+        )
+    best_SP = start_SP[np.argsort(rank_S, kind="stable")[: _SCREENED * keep]]
+    best_SP = np.unique(best_SP, axis=0)
+    quick = minimise(family, setting, target, best_SP, steps=2, tolerance=0.0)
     order_S = np.argsort(quick.total_B, kind="stable")
     return quick.theta_BP[order_S[:keep]]
 

@@ -139,7 +139,7 @@ def test_profile_of_a_straight_line_is_students_interval() -> None:
     # 2.570582 is the 97.5% quantile of Student's t with five degrees of freedom.
     assert span.low == pytest.approx(solved[1] - 2.570582 * error, rel=1e-4)
     assert span.high == pytest.approx(solved[1] + 2.570582 * error, rel=1e-4)
-    cover_PP = backtest.covariance(found)
+    cover_PP = found.covariance()
     assert np.sqrt(cover_PP[1, 1]) == pytest.approx(error, rel=1e-6)
     np.testing.assert_allclose(
         bootstrap.leverage(found), np.diag(design @ np.linalg.pinv(design)), rtol=1e-8

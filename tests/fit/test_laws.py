@@ -103,10 +103,15 @@ def test_slopes_and_curvature_are_those_of_differences(name: str) -> None:
     step, unit_PP = 1e-6, np.eye(theta_BP.shape[1])
 
     def gradient(at_BP: np.ndarray) -> np.ndarray:
-        return family.newton_parts(setting, at_BP, target.curves())[0]
+        return family.newton_parts(setting, at_BP, target.curves())[1]
 
     _, slope_BRP = family.jacobian(setting, theta_BP)
-    gradient_BP, curve_BPP, _ = family.newton_parts(setting, theta_BP, target.curves())
+    total_B, gradient_BP, curve_BPP = family.newton_parts(
+        setting, theta_BP, target.curves()
+    )
+    np.testing.assert_allclose(
+        total_B, target.total(family.predict(setting, theta_BP)), rtol=1e-12
+    )
     for place, unit_P in enumerate(unit_PP):
         up_BP, down_BP = theta_BP + step * unit_P, theta_BP - step * unit_P
         value_BR = family.predict(setting, up_BP) - family.predict(setting, down_BP)
@@ -123,6 +128,33 @@ def test_slopes_and_curvature_are_those_of_differences(name: str) -> None:
         scale = np.abs(curve_BPP).max()
         np.testing.assert_allclose(
             curve_BPP[:, place] / scale, bend_BP / scale, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("loss", ["squares", "huber", "absolute"])
+@pytest.mark.parametrize("name", ["chinchilla", "kaplan-joint-n", "upcycling"])
+def test_the_majorant_is_reweighted_gauss_newton(name: str, loss: str) -> None:
+    family, x_RA = registry.get(name), places(2)
+    y_R = PLANTED[name][1](x_RA)
+    setting = family.bind(x_RA, y_R)
+    theta_BP = setting.start_SP[:: setting.start_SP.shape[0] // 3][:3]
+    weight_R = np.linspace(0.5, 2.0, y_R.size)
+    chosen = objective.Objective(loss=loss, delta=0.01)  # type: ignore[arg-type]
+    target = objective.target_of(chosen, family.link, y_R, weight_R)
+    curve_BPP = family.newton_parts(
+        setting, theta_BP, target.curves(), is_majorant=True
+    )[2]
+    for theta_P, curve_PP in zip(theta_BP, curve_BPP, strict=True):
+        value_1R, slope_1RP = family.jacobian(setting, theta_P[None])
+        size_R = np.abs(np.log(y_R) - value_1R[0])
+        bend_R = {
+            "squares": np.ones_like(size_R),
+            "huber": np.minimum(1.0, 0.01 / size_R),
+            "absolute": 1.0 / np.maximum(size_R, 0.01),
+        }[loss]
+        want_PP = slope_1RP[0].T @ np.diag(weight_R * bend_R) @ slope_1RP[0]
+        np.testing.assert_allclose(
+            curve_PP, want_PP, rtol=1e-9, atol=1e-12 * np.abs(want_PP).max()
         )
 
 
@@ -203,9 +235,12 @@ def test_the_certificate_counts_starts_that_agree() -> None:
     assert found.certificate.polished == 64
     assert found.certificate.share >= 0.3
     setting = found.setting
-    stuck_SP = np.repeat(setting.start_SP[:1], 4, axis=0)
     _, total, certificate = solve.optimum(
-        family, setting, found.target, start_SP=stuck_SP, steps=0
+        family, setting, found.target, start_SP=setting.start_SP[:4], steps=0
     )
     assert certificate.polished == 4
     assert total > found.total
+    # Equal starts would agree without being evidence: they count once.
+    same_SP = np.repeat(setting.start_SP[:1], 4, axis=0)
+    _, _, certificate = solve.optimum(family, setting, found.target, start_SP=same_SP)
+    assert certificate.polished == 1

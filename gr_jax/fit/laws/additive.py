@@ -7,10 +7,12 @@ columns, which is what makes thousands of resamples cheap: no (B, R, P) array is
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 
 import numpy as np
 
+from gr_jax.fit import scratch
 from gr_jax.fit.laws import law
 
 Array = law.Array
@@ -36,7 +38,7 @@ class Term:
     first: int
     monomials: tuple[tuple[tuple[int, ...], float], ...] = ()
 
-    @property
+    @functools.cached_property
     def span(self) -> slice:
         """Its coordinates."""
         return slice(self.first, self.first + 1 + len(self.monomials))
@@ -143,32 +145,40 @@ class Additive(law.Law):
                 start_SP[:, term.first] -= start_SP[:, place] * shift
         if self.floor is not None:
             start_SP[:, self.index(self.floor)] = np.log(floor_S)
-        return np.unique(start_SP, axis=0)
+        return start_SP
 
     def predict(self, setting: law.Setting, theta_BP: Array) -> Array:
         """Predicted ln y at B points of the coordinates."""
-        return np.log(self._summands(setting, theta_BP)[0])
+        return np.log(self._summands(setting, theta_BP, scratch.Scratch())[0])
 
     def _summands(
-        self, setting: law.Setting, theta_BP: Array
+        self, setting: law.Setting, theta_BP: Array, space: scratch.Scratch
     ) -> tuple[Array, list[Array]]:
+        """Their sum (B, R), and each term: (B, R), or (B, 1) for a constant."""
         features: Features = setting.features
+        shape = (theta_BP.shape[0], features.column_KpR[0].shape[1])
+        total_BR = space.take("total", shape)
         parts: list[Array] = []
-        for term, column_pR in zip(self.terms, features.column_KpR, strict=True):
+        for place, (term, column_pR) in enumerate(
+            zip(self.terms, features.column_KpR, strict=True)
+        ):
             if term.monomials:
-                exponent_BR = np.einsum("bp,pr->br", theta_BP[:, term.span], column_pR)
-                parts.append(np.exp(exponent_BR, out=exponent_BR))
+                part_BR = space.take(f"part {place}", shape)
+                np.einsum("bp,pr->br", theta_BP[:, term.span], column_pR, out=part_BR)
+                np.exp(part_BR, out=part_BR)
             else:
-                parts.append(np.exp(theta_BP[:, term.span]))
-        total_BR = parts[0] + parts[1] if len(parts) > 1 else parts[0].copy()
-        for part in parts[2:]:
-            total_BR += part
+                part_BR = np.exp(theta_BP[:, term.span])
+            if place:
+                np.add(total_BR, part_BR, out=total_BR)
+            else:
+                total_BR[...] = part_BR
+            parts.append(part_BR)
         return total_BR, parts
 
     def jacobian(self, setting: law.Setting, theta_BP: Array) -> tuple[Array, Array]:
         """Prediction and its slopes, built only where a caller wants them."""
         features: Features = setting.features
-        total_BR, parts = self._summands(setting, theta_BP)
+        total_BR, parts = self._summands(setting, theta_BP, scratch.Scratch())
         slope_BRP = np.empty((*total_BR.shape, theta_BP.shape[1]))
         for term, part, column_pR in zip(
             self.terms, parts, features.column_KpR, strict=True
@@ -178,44 +188,50 @@ class Additive(law.Law):
         return np.log(total_BR), slope_BRP
 
     def newton_parts(
-        self, setting: law.Setting, theta_BP: Array, curves: law.Curves
+        self,
+        setting: law.Setting,
+        theta_BP: Array,
+        curves: law.Curves,
+        *,
+        is_majorant: bool = False,
     ) -> law.NewtonParts:
-        """Gradient and both Hessians by products with fixed columns."""
+        """Objective, gradient and a Hessian by products with fixed columns."""
         features: Features = setting.features
-        total_BR, parts = self._summands(setting, theta_BP)
-        inverse_BR = 1.0 / total_BR
-        share_KBR = [part * inverse_BR for part in parts]
-        first_BR, true_BR, majorant_BR = curves(np.log(total_BR))
+        space = curves.space
+        total_BR, part_KBR = self._summands(setting, theta_BP, space)
+        shape = total_BR.shape
+        log_BR = np.log(total_BR, out=space.take("log", shape))
+        value_B, first_BR, second_BR = curves(log_BR, is_majorant=is_majorant)
+        np.reciprocal(total_BR, out=total_BR)
+        share_KBR = [
+            np.multiply(part_BR, total_BR, out=space.take(f"part {place}", shape))
+            for place, part_BR in enumerate(part_KBR)
+        ]
         batch, count = theta_BP.shape
         gradient_BP = np.empty((batch, count))
-        pull_KBR = [first_BR * share_BR for share_BR in share_KBR]
-        for term, pull_BR, column_pR in zip(
-            self.terms, pull_KBR, features.column_KpR, strict=True
-        ):
-            gradient_BP[:, term.span] = _sums(pull_BR, column_pR)
+        curve_BPP = np.empty((batch, count, count))
         # d2f = sum_k p_k ff' - (sum_k p_k f)(sum_k p_k f)': the second part joins J'J.
-        true_BPP = np.empty((batch, count, count))
-        majorant_BPP = np.empty((batch, count, count))
-        mixed_BR = true_BR - first_BR
-        mixed_KBR = [mixed_BR * share_BR for share_BR in share_KBR]
-        major_KBR = [majorant_BR * share_BR for share_BR in share_KBR]
+        if not is_majorant:
+            second_BR -= first_BR
+        pull_BR, mixed_BR, weight_BR = (
+            space.take(name, shape) for name in ("pull", "mixed", "weight")
+        )
         for one, other, product_mR in features.product_KK:
-            shape = (
-                batch,
-                len(self.terms[one].monomials) + 1,
-                len(self.terms[other].monomials) + 1,
-            )
-            weight_BR = mixed_KBR[one] * share_KBR[other]
-            if one == other:
-                weight_BR += pull_KBR[one]
-            block = _sums(weight_BR, product_mR).reshape(shape)
-            np.multiply(major_KBR[one], share_KBR[other], out=weight_BR)
-            major = _sums(weight_BR, product_mR).reshape(shape)
             rows, columns = self.terms[one].span, self.terms[other].span
-            for target, value in ((true_BPP, block), (majorant_BPP, major)):
-                target[:, rows, columns] = value
-                target[:, columns, rows] = value.swapaxes(1, 2)
-        return gradient_BP, true_BPP, majorant_BPP
+            if one == other:
+                np.multiply(first_BR, share_KBR[one], out=pull_BR)
+                gradient_BP[:, rows] = _sums(pull_BR, features.column_KpR[one])
+                np.multiply(second_BR, share_KBR[one], out=mixed_BR)
+            np.multiply(mixed_BR, share_KBR[other], out=weight_BR)
+            if one == other and not is_majorant:
+                weight_BR += pull_BR
+            block_Bpq = _sums(weight_BR, product_mR).reshape(
+                batch, rows.stop - rows.start, columns.stop - columns.start
+            )
+            curve_BPP[:, rows, columns] = block_Bpq
+            if one != other:
+                curve_BPP[:, columns, rows] = block_Bpq.swapaxes(1, 2)
+        return value_B, gradient_BP, curve_BPP
 
 
 def _sums(weight_BR: Array, column_mR: Array) -> Array:

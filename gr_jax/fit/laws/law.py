@@ -13,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from gr_jax.fit import scratch
+
 Array = npt.NDArray[np.float64]
 Link = Literal["log", "identity"]
 
@@ -77,21 +79,26 @@ class Law(abc.ABC):
         return self.jacobian(setting, theta_BP)[0]
 
     def newton_parts(
-        self, setting: Setting, theta_BP: Array, curves: Curves
+        self,
+        setting: Setting,
+        theta_BP: Array,
+        curves: Curves,
+        *,
+        is_majorant: bool = False,
     ) -> NewtonParts:
-        """Gradient and two Hessians of an objective, given its slopes in f.
+        """The objective, its gradient and one of its two Hessians.
 
-        ``curves`` maps the prediction to the first derivative of the objective and to
-        two choices of the second one; the two Hessians belong to these.
+        ``curves`` maps the prediction to the objective and its derivatives in it; the
+        Hessian is the true one, or a majorant's, which is never indefinite.
         """
         value_BR, slope_BRP = self.jacobian(setting, theta_BP)
-        first_BR, true_BR, majorant_BR = curves(value_BR)
+        total_B, first_BR, second_BR = curves(value_BR, is_majorant=is_majorant)
         transposed_BPR = slope_BRP.swapaxes(1, 2)
         gradient_BP = (transposed_BPR @ first_BR[..., None])[..., 0]
-        majorant_BPP = transposed_BPR @ (majorant_BR[..., None] * slope_BRP)
-        true_BPP = transposed_BPR @ (true_BR[..., None] * slope_BRP)
-        true_BPP = true_BPP + self._bend(setting, theta_BP, first_BR)
-        return gradient_BP, true_BPP, majorant_BPP
+        curve_BPP = transposed_BPR @ (second_BR[..., None] * slope_BRP)
+        if not is_majorant:
+            curve_BPP = curve_BPP + self._bend(setting, theta_BP, first_BR)
+        return total_B, gradient_BP, curve_BPP
 
     def _bend(self, setting: Setting, theta_BP: Array, first_BR: Array) -> Array:
         # Second derivatives by central differences of exact slopes: they steer the
@@ -128,10 +135,21 @@ class Law(abc.ABC):
 
 
 class Curves:
-    """Slopes of an objective in the prediction; implemented by `objective`."""
+    """An objective and its slopes in the prediction; implemented by `objective`.
 
-    def __call__(self, value_BR: Array) -> tuple[Array, Array, Array]:
-        """First derivative, second derivative, majorising second derivative."""
+    What a call returns holds until the next call: it lies in ``space``.
+    """
+
+    def __init__(self, space: scratch.Scratch) -> None:
+        self.space = space
+
+    def __call__(
+        self, value_BR: Array, *, is_majorant: bool
+    ) -> tuple[Array, Array, Array]:
+        """The objective (B), its first and second derivatives (B, R).
+
+        The second derivative is the true one or a majorant's.
+        """
         raise TypeError("an objective supplies this")
 
 
@@ -173,7 +191,7 @@ def setting_of(
         centre_A=centre_A,
         low_P=low_P,
         high_P=high_P,
-        start_SP=np.unique(np.clip(start_SP, low_P, high_P), axis=0),
+        start_SP=np.clip(start_SP, low_P, high_P),
     )
 
 

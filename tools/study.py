@@ -25,6 +25,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-report", action="store_true", help="stop after the records"
     )
+    price = parser.add_argument_group("with --dry-run: what it would cost")
+    price.add_argument(
+        "--device", metavar="NAME", help="an accelerator (h100, a100, tpu-v5e, ..)"
+    )
+    price.add_argument(
+        "--rate",
+        type=float,
+        metavar="FLOP/S",
+        help="what the machine sustains; measured here without --device",
+    )
+    price.add_argument(
+        "--hour-price", type=float, default=0.0, help="money for an hour of it"
+    )
+    price.add_argument(
+        "--exaflop-price", type=float, default=0.0, help="money for 1e18 FLOPs"
+    )
+    price.add_argument(
+        "--assume-queries",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="evaluation queries, where the study takes the whole split",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gr_jax.core.progress import Progress
-    from gr_jax.study import grid
+    from gr_jax.study import grid, pricing
 
 
 def run(args: argparse.Namespace, *, default: str | None) -> int:
@@ -115,19 +116,55 @@ def _fit_and_report(
 
 
 def _price(args: argparse.Namespace, study: grid.Study) -> int:
-    """What a study would train and decode: parameters and FLOPs, nothing made."""
+    """Hours, FLOPs, disk and money of a study, nothing made."""
     from gr_jax.study import pricing
 
-    rows = pricing.price(study)
-    total = sum(row["train_flops"] for row in rows)
+    assumed = getattr(args, "assume_queries", 1000)
+    machine = _machine(args)
+    prices = pricing.price(study, queries=assumed)
+    rows = [price.to_json(machine) for price in prices]
+    names = ("train_flops", "score_flops", "decode_flops")
+    names += ("compile_s", "disk_bytes", "hours", "money")
+    total = {name: sum(row[name] for row in rows) for name in names}
     if args.json:
-        print(json.dumps({"cells": rows, "train_flops": total}))
+        found = {"machine": dataclasses.asdict(machine), "cells": rows, **total}
+        print(json.dumps(found))
         return 0
-    print(f"{'cell':40s} {'parameters':>12s} {'train FLOPs':>12s} {'per query':>10s}")
+    heads = ("parameters", "train FLOPs", "per query", "minutes", "MB", "money")
+    print(f"{'cell':40s} " + " ".join(f"{head:>11s}" for head in heads))
     for row in rows:
         print(
-            f"{row['cell']:40s} {row['params_non_embedding']:12,d} "
-            f"{row['train_flops']:12.3g} {row['query_flops']:10.3g}"
+            f"{row['cell']:40s} {row['params_non_embedding']:11,d} "
+            f"{row['train_flops']:11.3g} {row['query_flops']:11.3g} "
+            f"{row['hours'] * 60:11.1f} {row['disk_bytes'] / 1e6:11.1f} "
+            f"{row['money']:11.2f}"
         )
-    print(f"{len(rows)} cells, {total:.3g} training FLOPs")
+    print(
+        f"{len(rows)} cells: {total['train_flops']:.3g} training FLOPs, "
+        f"{total['score_flops']:.3g} of scoring, {total['decode_flops']:.3g} of "
+        f"decoding\n{total['hours']:.2f} hours ({total['compile_s'] / 3600:.2f} to "
+        f"compile), {total['disk_bytes'] / 1e9:.3g} GB, money {total['money']:.2f}"
+    )
+    print(
+        f"supposed: {machine.name}, {machine.flops_per_s:.3g} FLOP/s sustained", end=""
+    )
+    print("" if study.queries else f"; {assumed} evaluation queries (--assume-queries)")
     return 0
+
+
+def _machine(args: argparse.Namespace) -> pricing.Machine:
+    from gr_jax.study import pricing
+    from gr_jax.train import dry_run
+
+    prices = {
+        "hour_price": getattr(args, "hour_price", 0.0),
+        "exaflop_price": getattr(args, "exaflop_price", 0.0),
+    }
+    rate: float | None = getattr(args, "rate", None)
+    if rate is not None:
+        return pricing.Machine(name="as given", flops_per_s=rate, **prices)
+    if device := getattr(args, "device", None):
+        return pricing.accelerator(device, **prices)
+    sustained = pricing.measured_rate() * dry_run.UTILISATION
+    name = f"this machine at {dry_run.UTILISATION:.0%} of its matrix products"
+    return pricing.Machine(name=name, flops_per_s=sustained, **prices)

@@ -139,12 +139,9 @@ def _refused(blank: Fit, finding: judgement.Finding) -> Fit:
 
 
 def _fitted(blank: Fit, found: Optimum, settings: Settings) -> Fit:
-    how = settings.uncertainty
-    if how == "auto":
-        how = "profile" if found.points.distinct() < PAIRS_FROM else "pairs"
-    spans = profile.intervals(found) if how == "profile" else None
-    draws_BP = _draws(found, how, settings)
-    remarks = judgement.warnings(found, spans)
+    made = intervals(found, settings)
+    draws_BP = made.draws_BP
+    remarks = judgement.warnings(found, made.spans)
     tested = backtest.roll_out(found)
     certificate = dataclasses.asdict(found.certificate)
     thin = slice(None, None, max(1, draws_BP.shape[0] // _STORED_DRAWS))
@@ -153,7 +150,7 @@ def _fitted(blank: Fit, found: Optimum, settings: Settings) -> Fit:
         status="fitted",
         form={**_answers(found), **blank.form},
         warnings=[dataclasses.asdict(remark) for remark in remarks],
-        params=coefficients(found, draws_BP, how, spans),
+        params=made.rows,
         curve=curve(found, draws_BP, settings, factor=tested.factor),
         residuals=found.residual_R.tolist(),
         objective={
@@ -161,7 +158,7 @@ def _fitted(blank: Fit, found: Optimum, settings: Settings) -> Fit:
             "value": found.total,
             **dataclasses.asdict(found.objective),
         },
-        method=_method(how, found, settings),
+        method=_method(made.how, found, settings),
         backtest=tested.to_json(),
         certificate={**certificate, "share": found.certificate.share},
         quality={
@@ -190,6 +187,34 @@ def _fitted(blank: Fit, found: Optimum, settings: Settings) -> Fit:
             "high": found.points.x_RA.max(axis=0).tolist(),
         },
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Intervals:
+    """How sure the coefficients are.
+
+    Attributes:
+      how: The method.
+      rows: Coefficients with 95% intervals, as in `fits.Fit.params`.
+      draws_BP: Resampled coordinates.
+      spans: Profile intervals of the coordinates, if that is the method.
+    """
+
+    how: Uncertainty
+    rows: dict[str, dict[str, Any]]
+    draws_BP: Array
+    spans: list[profile.Interval] | None
+
+
+def intervals(found: Optimum, settings: Settings) -> Intervals:
+    """Intervals by the method of the settings, or by the one that suits the points."""
+    how = settings.uncertainty
+    if how == "auto":
+        how = "profile" if found.points.distinct() < PAIRS_FROM else "pairs"
+    spans = profile.intervals(found) if how == "profile" else None
+    draws_BP = _draws(found, how, settings)
+    rows = coefficients(found, draws_BP, how, spans)
+    return Intervals(how=how, rows=rows, draws_BP=draws_BP, spans=spans)
 
 
 def _answers(found: Optimum) -> dict[str, str]:

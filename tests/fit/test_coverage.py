@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from gr_jax.fit import bootstrap, fitting, optimum, points, profile
+from gr_jax.fit import fitting, optimum, points, profile
 from gr_jax.fit.laws import law, registry
 
 NOISE = 0.01
@@ -26,24 +26,22 @@ def design(
     return x_RA, loss_R, {"alpha": 0.5, "beta": 0.7}
 
 
-def coverage(law_name: str, count: int, trials: int) -> dict[str, float]:
+def coverage(
+    law_name: str, count: int, *, trials: int, seed: int = 0
+) -> dict[str, float]:
     """Share of simulated studies whose interval, by the default method, holds truth."""
     family = registry.get(law_name)
     x_RA, loss_R, truth = design(law_name, count)
-    generator = np.random.default_rng(count)
     held: dict[str, int] = dict.fromkeys(truth, 0)
     for trial in range(trials):
+        generator = np.random.default_rng([seed, trial, count])
         noise_R = NOISE * generator.standard_normal(count)
         data = points.make(x_RA, loss_R * np.exp(noise_R))
         chosen = optimum.automatic(family, data)
         found = optimum.find(family, data, chosen, keep=12)
-        if count < fitting.PAIRS_FROM:
-            spans, how = profile.intervals(found), "profile"
-            draws_BP = np.repeat(found.theta_P[None], 2, axis=0)
-        else:
-            spans, how = None, "pairs"
-            draws_BP = bootstrap.pairs(found, resamples=400, seed=trial)
-        rows = fitting.coefficients(found, draws_BP, how, spans)
+        rows = fitting.intervals(
+            found, fitting.Settings(resamples=400, seed=trial)
+        ).rows
         for name, value in truth.items():
             held[name] += rows[name]["low"] <= value <= rows[name]["high"]
     return {name: number / trials for name, number in held.items()}

@@ -86,7 +86,8 @@ def logits(
       text_DV: Kernel of the text part, or None.
       codes: Kernels of the code levels, or None.
       config: Says how codes are scored.
-      position: Index in the generated part of the first token fed.
+      position: Index in the generated part of the first token fed, or where several
+        targets share a row, the place of every token in its own, ``[B, T]``.
     """
     text = None
     if text_DV is not None:
@@ -110,18 +111,25 @@ def _level_logits(
     position: Any,
 ) -> Float[Array, "B M T V"]:
     levels = codes.shape[0]
-    level_T = position + jnp.arange(hidden_BMTD.shape[2])
-    own_TDC = jnp.take(codes, level_T, axis=0, mode="clip")
-    scores = jnp.einsum(
-        "bmtd,tdc->bmtc", hidden_BMTD, own_TDC, preferred_element_type=jnp.float32
-    )
-    is_own = (level_T[:, None] == jnp.arange(levels)[None, :])[None, None, :, :, None]
-    code = jnp.where(is_own, scores[..., None, :], IMPOSSIBLE)
-    code = code.reshape(*scores.shape[:-1], -1)
+    if jnp.ndim(position) == 2:
+        # Rows differ in what stands where: every level is scored, one is kept.
+        level_BT = position
+        scores = jnp.einsum(
+            "bmtd,ldc->bmtlc", hidden_BMTD, codes, preferred_element_type=jnp.float32
+        )
+    else:
+        level_BT = (position + jnp.arange(hidden_BMTD.shape[2]))[None]
+        own_TDC = jnp.take(codes, level_BT[0], axis=0, mode="clip")
+        scores = jnp.einsum(
+            "bmtd,tdc->bmtc", hidden_BMTD, own_TDC, preferred_element_type=jnp.float32
+        )[..., None, :]
+    is_own_BTN = level_BT[..., None] == jnp.arange(levels)[None, None]
+    code = jnp.where(is_own_BTN[:, None, :, :, None], scores, IMPOSSIBLE)
+    code = code.reshape(*hidden_BMTD.shape[:-1], -1)
     # After the last level the end is certain, so an end token costs nothing.
-    is_end_TV = (level_T[:, None] >= levels) & (
-        jnp.arange(model_config.text_vocab_size(config))[None, :] == _EOS
+    is_end_BTV = (level_BT[..., None] >= levels) & (
+        jnp.arange(model_config.text_vocab_size(config))[None, None, :] == _EOS
     )
-    text_TV = jnp.where(is_end_TV, 0.0, IMPOSSIBLE)
-    text = jnp.broadcast_to(text_TV[None, None], (*scores.shape[:-1], text_TV.shape[1]))
+    text = jnp.where(is_end_BTV, 0.0, IMPOSSIBLE)[:, None]
+    text = jnp.broadcast_to(text, (*hidden_BMTD.shape[:-1], text.shape[-1]))
     return jnp.concatenate([text, code], axis=-1)

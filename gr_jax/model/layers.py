@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from gr_jax.model import attention, cache
 from gr_jax.model import config as model_config
+from gr_jax.model import packing as packings
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
@@ -234,26 +235,42 @@ class Own(NamedTuple):
     """Where generated tokens stand and what they see of the generated part.
 
     Attributes:
-      mask_1TS: Keys of the generated part that a token may attend to.
+      mask: Keys of the generated part that a token may attend to, ``[B or 1, T, S]``.
       position: Index of the first token fed, or None where nothing is cached.
     """
 
-    mask_1TS: Any
+    mask: Any
     position: Any
 
 
-def own_part(tokens: int, length: int | None, position: Any) -> Own:
+def own_part(
+    tokens: int,
+    length: int | None,
+    position: Any,
+    packing: packings.Packing | None = None,
+) -> Own:
     """Causality inside the generated part: a token sees itself and those before it.
 
     Args:
       tokens: How many are fed.
       length: Room in the cache, or None where nothing is cached.
       position: Scalar index of the first of them.
+      packing: Where several targets share a row; nothing is cached then.
     """
     key_S = jnp.arange(tokens if length is None else length)
     query_T = jnp.arange(tokens) + (0 if length is None else position)
-    mask_1TS = (key_S[None, :] <= query_T[:, None])[None]
-    return Own(mask_1TS, None if length is None else position)
+    mask = (key_S[None, :] <= query_T[:, None])[None]
+    if packing is not None:
+        segment_BL = packing.target_segment_BL
+        mask = mask & packings.own_segment(segment_BL, segment_BL)
+    return Own(mask, None if length is None else position)
+
+
+def seen_source(prompt: cache.Prompt, packing: packings.Packing | None) -> Array:
+    """Which source tokens a generated one may attend to, ``[B, T or 1, S]``."""
+    if packing is None:
+        return prompt.is_source_BS[:, None, :]
+    return packings.own_segment(packing.target_segment_BL, packing.source_segment_BS)
 
 
 def own_keys(

@@ -25,6 +25,7 @@ from gr_jax.model import (
     protocol,
 )
 from gr_jax.model import config as model_config
+from gr_jax.model import packing as packings
 
 
 class Shared(NamedTuple):
@@ -67,7 +68,7 @@ class DecoderLayer(nn.Module):
         kept = layers.own_keys(new, old, shared.own)
         segments = (
             attention.Segment(prompt.key, prompt.value, shared.source_mask),
-            attention.Segment(kept.key, kept.value, shared.own.mask_1TS),
+            attention.Segment(kept.key, kept.value, shared.own.mask),
         )
         return self._finish(x, query, segments), kept
 
@@ -111,26 +112,42 @@ class Decoder(nn.Module):
         self.code_logits = embedding.code_head(c)
 
     def prompt(
-        self, x_BSD: Float[Array, "B S D"], is_source_BS: Bool[Array, "B S"]
+        self,
+        x_BSD: Float[Array, "B S D"],
+        is_source_BS: Bool[Array, "B S"],
+        packing: packings.Packing | None = None,
     ) -> Any:
         """Every layer's keys and values of the source."""
-        position_S = jnp.arange(x_BSD.shape[1])
-        causal_SS = position_S[None, :] <= position_S[:, None]
-        mask_BSS = causal_SS[None] & is_source_BS[:, None, :]
-        shared = Shared(self._rotation(position_S[None]), mask_BSS)
+        place_S = jnp.arange(x_BSD.shape[1])
+        causal_SS = place_S[None, :] <= place_S[:, None]
+        position_BS, seen_BSS = place_S[None], is_source_BS[:, None, :]
+        if packing is not None:
+            segment_BS = packing.source_segment_BS
+            position_BS = packing.source_position_BS
+            seen_BSS = packings.own_segment(segment_BS, segment_BS)
+        shared = Shared(self._rotation(position_BS), causal_SS[None] & seen_BSS)
         return layers.run_stack(self.layers, "prompt", x_BSD[:, None], (), shared)[1]
 
     def extend(
-        self, x: Float[Array, "B M T D"], prompt: cache.Prompt, old: Any, position: Any
+        self,
+        x: Float[Array, "B M T D"],
+        prompt: cache.Prompt,
+        old: Any,
+        position: Any,
+        packing: packings.Packing | None = None,
     ) -> tuple[Float[Array, "B M T D"], Any]:
         """The decoder's output and the cache with these tokens."""
         tokens = x.shape[2]
         length = None if old is None else jax.tree.leaves(old)[0].shape[-3]
-        own = layers.own_part(tokens, length, position)
-        length_B1 = prompt.is_source_BS.sum(axis=1, keepdims=True)
-        position_BT = length_B1 + position + jnp.arange(tokens)[None]
-        source_mask_B1S = prompt.is_source_BS[:, None, :]
-        shared = Shared(self._rotation(position_BT), source_mask_B1S, own)
+        own = layers.own_part(tokens, length, position, packing)
+        if packing is None:
+            length_B1 = prompt.is_source_BS.sum(axis=1, keepdims=True)
+            position_BT = length_B1 + position + jnp.arange(tokens)[None]
+        else:
+            lengths_BT = packings.source_lengths(packing)
+            position_BT = lengths_BT + packing.target_position_BL
+        seen = layers.seen_source(prompt, packing)
+        shared = Shared(self._rotation(position_BT), seen, own)
         x = layers.dropped(self, x, self.config.dropout_rate)
         per_layer = (prompt.layers, old)
         x, kept = layers.run_stack(self.layers, "extend", x, per_layer, shared)
@@ -161,12 +178,15 @@ class Module(nn.Module):
         self.code_embedder = embedding.code_embedding(self.config)
         self.decoder = Decoder(self.config)
 
-    def prefill(self, source_BS: Int[Array, "B S"]) -> cache.Prompt:
+    def prefill(
+        self, source_BS: Int[Array, "B S"], packing: packings.Packing | None = None
+    ) -> cache.Prompt:
         """Runs the source through the layers."""
         is_source_BS = protocol.source_mask(source_BS)
         x_BSD = self._embedded(source_BS)
         x_BSD = layers.dropped(self, x_BSD, self.config.dropout_rate)
-        return cache.Prompt(self.decoder.prompt(x_BSD, is_source_BS), is_source_BS)
+        layers_of = self.decoder.prompt(x_BSD, is_source_BS, packing)
+        return cache.Prompt(layers_of, is_source_BS)
 
     def extend(
         self,
@@ -174,18 +194,24 @@ class Module(nn.Module):
         old: Any,
         token_BMT: Int[Array, "B M T"],
         position: Any,
+        packing: packings.Packing | None = None,
     ) -> tuple[Float[Array, "B M T V"], Any]:
         """Logits after each token, and the cache with these tokens (None: no cache)."""
         x = self._embedded(token_BMT)
-        x, kept = self.decoder.extend(x, prompt, old, position)
-        logits = self.decoder.logits(x, self.token_embedder(), position)
+        x, kept = self.decoder.extend(x, prompt, old, position, packing)
+        place = position if packing is None else packing.target_position_BL
+        logits = self.decoder.logits(x, self.token_embedder(), place)
         return logits, kept
 
     def __call__(
-        self, source_BS: Int[Array, "B S"], token_BMT: Int[Array, "B M T"]
+        self,
+        source_BS: Int[Array, "B S"],
+        token_BMT: Int[Array, "B M T"],
+        packing: packings.Packing | None = None,
     ) -> Float[Array, "B M T V"]:
         """Teacher-forced logits of one or several targets a source."""
-        return self.extend(self.prefill(source_BS), None, token_BMT, 0)[0]
+        prompt = self.prefill(source_BS, packing)
+        return self.extend(prompt, None, token_BMT, 0, packing)[0]
 
     def _embedded(self, token: Array) -> Array:
         codes = None if self.code_embedder is None else self.code_embedder()

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from gr_jax.model import cache as kv_cache
 from gr_jax.model import config as model_config
+from gr_jax.model import packing as packings
 from gr_jax.model import protocol
 
 
@@ -53,13 +54,17 @@ class Network:
         target_BL: Int[Array, "B L"],
         *,
         dropout_key: jax.Array | None = None,
+        packing: packings.Packing | None = None,
     ) -> Float[Array, "B L V"]:
         """Teacher-forced logits; see `protocol.GenerativeModel.logits`."""
-        inputs_BL = protocol.decoder_inputs(target_BL, self.start_token)
+        if packing is None:
+            inputs_BL = protocol.decoder_inputs(target_BL, self.start_token)
+        else:
+            inputs_BL = packings.decoder_inputs(target_BL, self.start_token, packing)
         rngs = None if dropout_key is None else {"dropout": dropout_key}
         module = self.module_class(self.config)
         logits_B1LV = module.apply(
-            {"params": params}, source_BS, inputs_BL[:, None, :], rngs=rngs
+            {"params": params}, source_BS, inputs_BL[:, None, :], packing, rngs=rngs
         )
         return logits_B1LV[:, 0]
 

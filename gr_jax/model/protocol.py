@@ -13,6 +13,7 @@ import jax
 from jaxtyping import Array, Bool, Float, Int
 
 from gr_jax.model import config as model_config
+from gr_jax.model import packing as packings
 
 Params = dict[str, Any]
 Prompt = Any
@@ -53,6 +54,7 @@ class GenerativeModel(Protocol):
         target_BL: Int[Array, "B L"],
         *,
         dropout_key: jax.Array | None = None,
+        packing: packings.Packing | None = None,
     ) -> Float[Array, "B L V"]:
         """Float32 logits of every target token given those before it.
 
@@ -63,6 +65,8 @@ class GenerativeModel(Protocol):
           target_BL: Target tokens. Position ``t`` of the result predicts
             ``target_BL[:, t]``; the start token is put in front here.
           dropout_key: Turns on the config's dropout.
+          packing: Where a row holds several pairs; logits of a pair are those it has
+            in a row of its own.
         """
         ...
 

@@ -21,12 +21,13 @@ from gr_jax.model import (
     protocol,
 )
 from gr_jax.model import config as model_config
+from gr_jax.model import packing as packings
 
 
 class Shared(NamedTuple):
     """What every layer of a stack is given beside the residual stream."""
 
-    source_mask_B1S: Any = None
+    source_mask: Any = None
     own: layers.Own | None = None
     bias_HTS: Any = None
 
@@ -71,7 +72,7 @@ class EncoderLayer(nn.Module):
         c = self.config
         normed = self.pre_attention_layer_norm(x)
         query, key, value = self.attention.project(normed, ("query", "key", "value"))
-        segment = attention.Segment(key, value, shared.source_mask_B1S, shared.bias_HTS)
+        segment = attention.Segment(key, value, shared.source_mask, shared.bias_HTS)
         seen = attention.attend(
             query[:, None],
             (segment,),
@@ -120,7 +121,7 @@ class DecoderLayer(nn.Module):
         )
         kept = layers.own_keys(cache.KeyValue(key, value), old, shared.own)
         segment = attention.Segment(
-            kept.key, kept.value, shared.own.mask_1TS, shared.bias_HTS
+            kept.key, kept.value, shared.own.mask, shared.bias_HTS
         )
         x = layers.constrain(
             x + drop(self.self_attention.merge(self._attend(query, segment)))
@@ -128,7 +129,7 @@ class DecoderLayer(nn.Module):
         (query,) = self.encoder_decoder_attention.project(
             self.pre_cross_attention_layer_norm(x), ("query",)
         )
-        segment = attention.Segment(prompt.key, prompt.value, shared.source_mask_B1S)
+        segment = attention.Segment(prompt.key, prompt.value, shared.source_mask)
         x = layers.constrain(
             x + drop(self.encoder_decoder_attention.merge(self._attend(query, segment)))
         )
@@ -153,12 +154,12 @@ class Encoder(nn.Module):
         self.encoder_norm = layers.Norm(c)
 
     def __call__(
-        self, x_BSD: Float[Array, "B S D"], is_source_BS: Bool[Array, "B S"]
+        self, x_BSD: Float[Array, "B S D"], mask: Bool[Array, "B T S"]
     ) -> Float[Array, "B S D"]:
-        """The encoded source."""
+        """The encoded source; ``T`` of the mask is ``S``, or 1 for all tokens alike."""
         position_S = jnp.arange(x_BSD.shape[1])
         bias_HSS = self.relpos_bias(position_S, position_S)
-        shared = Shared(is_source_BS[:, None, :], None, bias_HSS)
+        shared = Shared(mask, None, bias_HSS)
         x = layers.dropped(self, x_BSD, self.config.dropout_rate)
         x, _ = layers.run_stack(self.layers, "encode", x, (), shared)
         return layers.dropped(self, self.encoder_norm(x), self.config.dropout_rate)
@@ -184,16 +185,21 @@ class Decoder(nn.Module):
         return layers.run_stack(self.layers, "prompt", encoded_BSD, (), None)[1]
 
     def extend(
-        self, x: Float[Array, "B M T D"], prompt: cache.Prompt, old: Any, position: Any
+        self,
+        x: Float[Array, "B M T D"],
+        prompt: cache.Prompt,
+        old: Any,
+        position: Any,
+        packing: packings.Packing | None = None,
     ) -> tuple[Float[Array, "B M T D"], Any]:
         """The decoder's output and the cache with these tokens."""
         tokens = x.shape[2]
         length = None if old is None else jax.tree.leaves(old)[0].shape[-3]
-        own = layers.own_part(tokens, length, position)
+        own = layers.own_part(tokens, length, position, packing)
         query_T = position + jnp.arange(tokens)
         key_S = jnp.arange(tokens if length is None else length)
         bias_HTS = self.relpos_bias(query_T, key_S)
-        shared = Shared(prompt.is_source_BS[:, None, :], own, bias_HTS)
+        shared = Shared(layers.seen_source(prompt, packing), own, bias_HTS)
         x = layers.dropped(self, x, self.config.dropout_rate)
         per_layer = (prompt.layers, old)
         x, kept = layers.run_stack(self.layers, "extend", x, per_layer, shared)
@@ -223,10 +229,16 @@ class Module(nn.Module):
         self.encoder = Encoder(self.config)
         self.decoder = Decoder(self.config)
 
-    def prefill(self, source_BS: Int[Array, "B S"]) -> cache.Prompt:
+    def prefill(
+        self, source_BS: Int[Array, "B S"], packing: packings.Packing | None = None
+    ) -> cache.Prompt:
         """Encodes the source for the decoder's layers."""
         is_source_BS = protocol.source_mask(source_BS)
-        encoded_BSD = self.encoder(self._embedded(source_BS), is_source_BS)
+        mask = is_source_BS[:, None, :]
+        if packing is not None:
+            segment_BS = packing.source_segment_BS
+            mask = packings.own_segment(segment_BS, segment_BS)
+        encoded_BSD = self.encoder(self._embedded(source_BS), mask)
         return cache.Prompt(self.decoder.prompt(encoded_BSD), is_source_BS)
 
     def extend(
@@ -235,18 +247,24 @@ class Module(nn.Module):
         old: Any,
         token_BMT: Int[Array, "B M T"],
         position: Any,
+        packing: packings.Packing | None = None,
     ) -> tuple[Float[Array, "B M T V"], Any]:
         """Logits after each token, and the cache with these tokens (None: no cache)."""
         x = self._embedded(token_BMT)
-        x, kept = self.decoder.extend(x, prompt, old, position)
-        logits = self.decoder.logits(x, self.token_embedder(), position)
+        x, kept = self.decoder.extend(x, prompt, old, position, packing)
+        place = position if packing is None else packing.target_position_BL
+        logits = self.decoder.logits(x, self.token_embedder(), place)
         return logits, kept
 
     def __call__(
-        self, source_BS: Int[Array, "B S"], token_BMT: Int[Array, "B M T"]
+        self,
+        source_BS: Int[Array, "B S"],
+        token_BMT: Int[Array, "B M T"],
+        packing: packings.Packing | None = None,
     ) -> Float[Array, "B M T V"]:
         """Teacher-forced logits of one or several targets a source."""
-        return self.extend(self.prefill(source_BS), None, token_BMT, 0)[0]
+        prompt = self.prefill(source_BS, packing)
+        return self.extend(prompt, None, token_BMT, 0, packing)[0]
 
     def _embedded(self, token: Array) -> Array:
         codes = None if self.code_embedder is None else self.code_embedder()

@@ -293,9 +293,20 @@ def _padded(
     return np.where(is_real_BS, tokens[place_BS], vocabulary.PAD).astype(np.int32)
 
 
-def _batch(
-    examples: Examples, rows_B: np.ndarray, source_length: int, target_length: int
-) -> dict[str, np.ndarray]:
+def batch_of(
+    examples: Examples,
+    rows_B: Int[np.ndarray, " B"],
+    source_length: int,
+    target_length: int,
+) -> dict[str, Int32[np.ndarray, "B W"]]:
+    """``source_BS`` and ``target_BL`` of some examples; -1 gives a row without target.
+
+    Args:
+      examples: Where the rows are.
+      rows_B: Which of them.
+      source_length: ``S``; a longer source is cut and keeps its end piece.
+      target_length: ``L``.
+    """
     is_row_B = rows_B >= 0
     rows_B = np.where(is_row_B, rows_B, 0)
     source_BS = _padded(
@@ -358,11 +369,41 @@ def batches(
     Raises:
       UsageError: If the settings do not fit each other or the examples.
     """
+    share = share_of(batch, shard)
+    if (epochs is None) == (steps is None):
+        raise errors.UsageError("batches: give epochs or steps, not both")
+    chosen = fitting(examples, fraction, target_length)
+    total = None if epochs is None else round(len(chosen) * epochs)
+    last = steps_of(len(chosen), batch=batch, epochs=epochs) if epochs else steps or 0
+    stream = ordering.steps(
+        len(chosen),
+        (start_step, last),
+        batch=batch,
+        share=share,
+        total=total,
+        seed=seed,
+    )
+    return (batch_of(chosen, rows_B, source_length, target_length) for rows_B in stream)
+
+
+def share_of(batch: int, shard: tuple[int, int]) -> slice:
+    """The rows of every batch that host ``shard[0]`` of ``shard[1]`` has.
+
+    Raises:
+      UsageError: If the batch does not divide by the hosts.
+    """
     index, hosts = shard
     if batch < 1 or batch % hosts or not 0 <= index < hosts:
         raise errors.UsageError(f"batch: {batch}: must divide by {hosts} hosts")
-    if (epochs is None) == (steps is None):
-        raise errors.UsageError("batches: give epochs or steps, not both")
+    return slice(batch * index // hosts, batch * (index + 1) // hosts)
+
+
+def fitting(examples: Examples, fraction: float, target_length: int) -> Examples:
+    """The examples of a fraction.
+
+    Raises:
+      UsageError: If the fraction is out of range or an identifier is too long.
+    """
     chosen = select(examples, fraction)
     longest = int(chosen.target_lengths.max(initial=0))
     if longest > target_length:
@@ -370,31 +411,4 @@ def batches(
             f"target_length: {target_length}: an identifier has {longest} tokens: "
             f"raise it to {longest}"
         )
-    total = None if epochs is None else round(len(chosen) * epochs)
-    last = steps_of(len(chosen), batch=batch, epochs=epochs) if epochs else steps or 0
-    return _stream(
-        chosen,
-        (batch * index // hosts, batch * (index + 1) // hosts, batch),
-        (start_step, last, total),
-        seed,
-        (source_length, target_length),
-    )
-
-
-def _stream(
-    examples: Examples,
-    share: tuple[int, int, int],
-    span: tuple[int, int, int | None],
-    seed: int,
-    lengths: tuple[int, int],
-) -> Iterator[dict[str, np.ndarray]]:
-    begin, end, batch = share
-    first, last, total = span
-    sequence = ordering.Sequence(len(examples), seed)
-    for step in range(first, last):
-        start, stop = step * batch + begin, step * batch + end
-        real = stop if total is None else max(start, min(stop, total))
-        rows_B: Int[np.ndarray, " B"] = np.full(stop - start, -1, np.int64)
-        if real > start:
-            rows_B[: real - start] = sequence.rows(start, real)
-        yield _batch(examples, rows_B, *lengths)
+    return chosen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Int64, UInt64
@@ -63,3 +64,32 @@ class Sequence:
             parts.append(part)
             start += len(part)
         return np.concatenate(parts)
+
+
+def steps(
+    examples: int,
+    span: tuple[int, int],
+    *,
+    batch: int,
+    share: slice,
+    total: int | None,
+    seed: int,
+) -> Iterator[Int64[np.ndarray, " B"]]:
+    """This host's rows of every step of a span; -1 where the sequence has ended.
+
+    Args:
+      examples: Rows of an epoch.
+      span: First step, and the one to stop before.
+      batch: Rows of a step over all hosts.
+      share: Those of this host.
+      total: Length of the sequence; None if it has no end.
+      seed: Names the orders.
+    """
+    sequence = Sequence(examples, seed)
+    for step in range(*span):
+        start, stop = step * batch + share.start, step * batch + share.stop
+        real = stop if total is None else max(start, min(stop, total))
+        rows_B = np.full(stop - start, -1, np.int64)
+        if real > start:
+            rows_B[: real - start] = sequence.rows(start, real)
+        yield rows_B

@@ -17,10 +17,11 @@ from jax.experimental import topologies
 from jax.sharding import AbstractMesh, AxisType, Mesh
 
 from gr_jax.core import errors
-from gr_jax.model import accounting, families
+from gr_jax.model import accounting, families, packing
 from gr_jax.model import config as model_config
 from gr_jax.sharding import mesh as meshes
 from gr_jax.sharding import rules as sharding_rules
+from gr_jax.train import feed
 from gr_jax.train import optimizer as optimizers
 from gr_jax.train import recipe as recipes
 from gr_jax.train import step as steps
@@ -162,7 +163,11 @@ def _target(
 
 def _compiled(recipe: recipes.Recipe, programs: steps.Programs, frozen: Any) -> int:
     """Bytes of XLA's temporaries in the real step, allocating nothing."""
-    shapes = {"source_BS": recipe.source_length, "target_BL": recipe.target_length}
+    names = (*feed.FIELDS, *(packing.FIELDS if recipe.layout.pack else ()))
+    shapes = {
+        name: recipe.source_length if name.endswith("S") else recipe.target_length
+        for name in names
+    }
     batch = {
         name: jax.ShapeDtypeStruct(
             (recipe.batch, length), np.int32, sharding=programs.batch

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from gr_jax.core import errors
+from gr_jax.model import packing
 from gr_jax.train import checkpoint
 
 HostBatch = Mapping[str, np.ndarray]
@@ -21,7 +22,10 @@ FIELDS = ("source_BS", "target_BL")
 def feed(
     batches: Batches, start: int, sharding: NamedSharding, *, accumulation: int = 1
 ) -> Iterator[tuple[dict[str, jax.Array], int]]:
-    """Batches on the devices from a step on, each with its count of rows with a target.
+    """Batches on the devices from a step on, each with its count of examples.
+
+    A batch has ``source_BS`` and ``target_BL``, and where rows are packed all of
+    `packing.FIELDS`. Rows without a target are no examples.
 
     Raises:
       UsageError: If a batch lacks a field or cannot be split evenly.
@@ -30,21 +34,30 @@ def feed(
     ways = _ways(sharding) * accumulation
     step = start
     for batch in batches(start):
-        missing = [name for name in FIELDS if name not in batch]
+        names = FIELDS
+        if any(name in batch for name in packing.FIELDS):
+            names = (*FIELDS, *packing.FIELDS)
+        missing = [name for name in names if name not in batch]
         if missing:
-            remedy = f"a batch has {' and '.join(FIELDS)}"
+            remedy = f"a batch has {' and '.join(names)}"
             raise errors.UsageError(errors.fault("batch", "field", missing, remedy))
         rows = len(batch[FIELDS[0]])
         if rows % ways:
             remedy = f"must be a multiple of {ways} (devices x accumulation)"
             raise errors.UsageError(errors.fault("batch", "rows", rows, remedy))
-        arrays = {name: np.asarray(batch[name], np.int32) for name in FIELDS}
-        filled = int(np.count_nonzero(arrays["target_BL"][:, 0]))
-        yield put(arrays, sharding), filled
+        arrays = {name: np.asarray(batch[name], np.int32) for name in names}
+        yield put(arrays, sharding), _examples(arrays)
         step += 1
     raise errors.InputError(
         f"data: ends before step {step + 1}: allow more epochs, or ask for fewer steps"
     )
+
+
+def _examples(arrays: Mapping[str, np.ndarray]) -> int:
+    if packing.FIELDS[0] in arrays:
+        # Targets of a row are numbered from 1.
+        return int(arrays["target_segment_BL"].max(axis=1).sum())
+    return int(np.count_nonzero(arrays["target_BL"][:, 0]))
 
 
 def _ways(sharding: NamedSharding) -> int:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -108,8 +109,8 @@ class Ledger:
         batch = next(iter(self._batches(step - 1)))
         path = self._folder / f"bad_batch_{step}.npz"
         if jax.process_index() == 0:
-            source, target = (batch[name] for name in feed.FIELDS)
-            np.savez(path, source_BS=source, target_BL=target)
+            fields: dict[str, Any] = dict(batch)
+            np.savez(path, **fields)
         raise errors.NumericError(
             f"{self._folder}: step {step}: NaN or infinity in loss or gradient: lower "
             f"the learning rate, or look at {path.name}"

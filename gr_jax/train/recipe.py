@@ -12,7 +12,7 @@ import numpy as np
 
 from gr_jax.core import artifacts, errors
 from gr_jax.core import progress as progresses
-from gr_jax.data import arrays
+from gr_jax.data import arrays, batching
 from gr_jax.model import config as model_config
 from gr_jax.model import families
 from gr_jax.sharding import mesh as meshes
@@ -34,6 +34,7 @@ class Recipe:
       folder: Where the run is written.
       batch: Rows of a step over all processes.
       lengths: Longest ``inputs`` and ``targets`` in tokens, ends included.
+      layout: Several examples in a row, or batches by source length.
       data_seed: Names the order of the examples.
       fraction: Share of the training queries, nested.
       initial_checkpoint: Folder of a run or of imported weights to start from.
@@ -47,6 +48,7 @@ class Recipe:
     folder: str
     batch: int
     lengths: Mapping[str, int]
+    layout: batching.Layout = dataclasses.field(default_factory=batching.Layout)
     data_seed: int = 0
     fraction: float = 1.0
     initial_checkpoint: str | None = None
@@ -62,6 +64,7 @@ class Recipe:
         if not isinstance(self.model, model_config.T5Config | model_config.LlamaConfig):
             remedy = "bind MODEL to a T5Config or LlamaConfig, as model/*.gin do"
             raise errors.UsageError(errors.fault("recipe", "model", self.model, remedy))
+        self.layout.checked(self.source_length)
 
     @property
     def source_length(self) -> int:
@@ -77,8 +80,16 @@ class Recipe:
         """The recipe as JSON, without paths: a run may be moved."""
         return {
             "model": model_config.to_json(self.model),
+            **self.batches(),
+        }
+
+    def batches(self) -> dict[str, Any]:
+        """What decides the batches of examples: a resumed run must have the same."""
+        return {
             "batch": self.batch,
             "lengths": dict(self.lengths),
+            "pack": self.layout.pack,
+            "buckets": list(self.layout.buckets),
             "data_seed": self.data_seed,
             "fraction": self.fraction,
         }
@@ -97,8 +108,9 @@ def run(
     _check_tokens(examples, recipe)
 
     def batches(start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
-        return arrays.batches(
+        return batching.batches(
             examples,
+            recipe.layout,
             batch=recipe.batch,
             source_length=recipe.source_length,
             target_length=recipe.target_length,
@@ -121,7 +133,10 @@ def run(
         progress=progress,
         init_params=initial(recipe),
         config=recipe.describe(),
-        inputs={"examples": artifacts.digest_of(Path(recipe.data))},
+        inputs={
+            "examples": artifacts.digest_of(Path(recipe.data)),
+            "batches": artifacts.canonical_json(recipe.batches()),
+        },
     )
     if recipe.training.lora is not None:
         save_merged(folder, done, recipe.describe())

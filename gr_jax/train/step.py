@@ -19,7 +19,7 @@ from flax import linen
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from gr_jax.model import protocol
+from gr_jax.model import packing, protocol
 from gr_jax.sharding import rules as sharding_rules
 from gr_jax.train import lora as adapters
 from gr_jax.train import loss as losses
@@ -147,8 +147,10 @@ def _step(
         if lora is not None:
             own = jax.random.fold_in(key, 1)
             params = adapters.merge(frozen, params, lora, dropout_key=own)
+        packed = packing.of_batch(part)
+        options = {} if packed is None else {"packing": packed}
         return model.logits(
-            params, part["source_BS"], part["target_BL"], dropout_key=key
+            params, part["source_BS"], part["target_BL"], dropout_key=key, **options
         )
 
     gradient, loss = _gradient(state.params, batch, key, logits, step_settings)

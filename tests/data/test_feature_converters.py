@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from gr_jax.data import feature_converters, tensorflow_cpu
+from gr_jax.model import families, ladder, packing
+from gr_jax.train import loss
 
 tf = tensorflow_cpu.tf
 
@@ -60,3 +65,34 @@ def test_encoder_decoder() -> None:
         "decoder_target_tokens": [5, 1, 0],
         "decoder_loss_weights": [1, 1, 0],
     }
+
+
+def test_what_seqio_packs_has_the_loss_of_its_examples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = families.build(ladder.build("llama", "25k", vocab_size=16))
+    logits_of = jax.jit(model.logits)
+    params = model.init(jax.random.key(0))
+    monkeypatch.setitem(LENGTHS, "inputs", 8)
+    monkeypatch.setitem(LENGTHS, "targets", 8)
+    (row,) = converted(feature_converters.EncoderDecoder(pack=True))
+    assert row["encoder_segment_ids"] == [1, 1, 1, 2, 2, 0, 0, 0]
+
+    batch = {name: jnp.array([tokens], jnp.int32) for name, tokens in row.items()}
+    targets = batch["decoder_target_tokens"]
+    logits = logits_of(
+        params,
+        batch["encoder_input_tokens"],
+        targets,
+        packing=packing.of_t5x(batch),
+    )
+    whole = loss.cross_entropy(logits, targets)
+    assert int(whole.tokens) == 5
+    # Each in a row of its own, as the trainer takes them.
+    plain = [np.zeros((2, 8), np.int32) for _ in range(2)]
+    for place, pair in enumerate(EXAMPLES):
+        for array, tokens in zip(plain, pair, strict=True):
+            array[place, : len(tokens)] = tokens
+    logits = logits_of(params, *map(jnp.asarray, plain))
+    nats = loss.cross_entropy(logits, jnp.asarray(plain[1])).nats
+    np.testing.assert_allclose(whole.nats, nats, rtol=1e-5)

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gr_jax.core import errors
-from gr_jax.data import arrays, pairs, task_builder, vocabulary
+from gr_jax.data import arrays, ordering, pairs, task_builder, vocabulary
 from gr_jax.testing import toy
 
 
@@ -159,3 +163,66 @@ def test_changed_pairs_are_refused(
     content = task_builder.Content(folder, toy_folders[1])
     with pytest.raises(errors.ArtifactError, match=victim.name):
         task_builder.build(content, "query")
+
+
+_TRAIN_WITHOUT_TENSORFLOW = """
+import hashlib, sys
+for name in ("tensorflow", "tensorflow_text", "tensorflow_datasets", "seqio"):
+    sys.modules[name] = None  # Importing it is an error now.
+from gr_jax.data import batching
+from gr_jax.model import ladder
+from gr_jax.train import recipe, settings
+
+digest = hashlib.sha256()
+batches = batching.batches
+
+def watched(*args, **asked):
+    for batch in batches(*args, **asked):
+        for name in sorted(batch):
+            digest.update(batch[name].tobytes())
+        yield batch
+
+recipe.batching.batches = watched
+done = recipe.run(
+    recipe.Recipe(
+        model=ladder.build("llama", "25k", vocab_size=512),
+        training=settings.TrainSettings(steps=4),
+        data=sys.argv[1],
+        folder=sys.argv[2],
+        batch=4,
+        lengths={"inputs": 12, "targets": 8},
+    )
+)
+print(digest.hexdigest(), done.data_tokens)
+"""
+
+
+def test_training_without_tensorflow_sees_what_seqio_iterates(
+    content: task_builder.Content, tmp_path: Path
+) -> None:
+    task = task_builder.build(content, "query")
+    task_builder.export(task, tmp_path / "e", source_length=12)
+    words = [sys.executable, "-c", _TRAIN_WITHOUT_TENSORFLOW]
+    done = subprocess.run(
+        [*words, str(tmp_path / "e"), str(tmp_path / "run")],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+    )
+    dataset = task.get_dataset({"inputs": 12}, "train", shuffle=False)
+    rows = list(dataset.as_numpy_iterator())
+    digest, tokens = hashlib.sha256(), 0
+    sequence = ordering.Sequence(len(rows), 0)
+    for step in range(4):
+        batch = {
+            "source_BS": np.zeros((4, 12), np.int32),
+            "target_BL": np.zeros((4, 8), np.int32),
+        }
+        for place, row in enumerate(sequence.rows(4 * step, 4 * step + 4)):
+            for array, name in zip(batch.values(), ("inputs", "targets"), strict=True):
+                array[place, : len(rows[row][name])] = rows[row][name]
+        tokens += int((batch["target_BL"] > 0).sum())
+        for name in sorted(batch):
+            digest.update(batch[name].tobytes())
+    assert done.stdout.split() == [digest.hexdigest(), str(tokens)]

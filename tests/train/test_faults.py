@@ -37,6 +37,21 @@ def batches(start):
         yield {"source_BS": source, "target_BL": source[:, :3]}
         start += 1
 
+if "layout" in options:
+    from gr_jax.data import arrays, batching
+
+    generator = np.random.default_rng(0)
+    sources = [generator.integers(1, 32, 1 + i % 6).tolist() for i in range(97)]
+    examples = arrays.from_rows(
+        sources, [[*s[:2], 1] for s in sources], [str(i) for i in range(97)], [0] * 97
+    )
+
+    def batches(start):
+        return batching.batches(
+            examples, batching.Layout(**options["layout"]), batch=8, source_length=6,
+            target_length=6, seed=0, steps=options["steps"], start_step=start,
+        )
+
 if "limit" in options:
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (options["limit"], hard))
@@ -88,14 +103,20 @@ def _same(one: Path, other: Path) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_killed_anywhere_it_ends_as_the_unbroken_run(tmp_path):
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"layout": {"pack": True}}, {"layout": {"buckets": [3, 6]}}],
+    ids=["given", "packed", "buckets"],
+)
+def test_killed_anywhere_it_ends_as_the_unbroken_run(tmp_path, options):
     steps, chooser = 60, random.Random(0)
-    whole = _start({"steps": steps, "folder": str(tmp_path / "whole")})
+    options = {**options, "steps": steps}
+    whole = _start({**options, "folder": str(tmp_path / "whole")})
     assert whole.wait(300) == 0
     folder = tmp_path / "killed"
     redone = []
     for _ in range(6):
-        run = _start({"steps": steps, "folder": str(folder)})
+        run = _start({**options, "folder": str(folder)})
         after = chooser.randrange(1, steps)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and run.poll() is None:
@@ -108,7 +129,7 @@ def test_killed_anywhere_it_ends_as_the_unbroken_run(tmp_path):
         reached = (journal.read(folder) or [{"step": 0}])[-1]["step"]
         saved = checkpoint.newest(folder)
         redone.append(reached - (saved[0] if saved else 0))
-    assert _start({"steps": steps, "folder": str(folder)}).wait(300) == 0
+    assert _start({**options, "folder": str(folder)}).wait(300) == 0
     assert max(redone) <= 5
     assert _same(folder, tmp_path / "whole")
 

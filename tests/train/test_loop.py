@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import os
 import signal
@@ -14,7 +16,9 @@ import numpy as np
 import pytest
 
 from gr_jax.core import errors
-from gr_jax.train import checkpoint, journal, loop, settings
+from gr_jax.data import arrays, batching, packed_rows
+from gr_jax.model import packing as packings
+from gr_jax.train import checkpoint, journal, ledger, loop, settings
 from gr_jax.train import step as steps
 
 
@@ -103,6 +107,119 @@ def test_resumed_run_equals_unbroken_run(tiny_model, endless, tmp_path, optimize
         placed = loop.states.to_tree(programs.shardings)
         states.append(checkpoint.restore(run, 12, like, placed))
     assert _same(*states)
+
+
+LAYOUTS = {
+    "packed": batching.Layout(pack=True),
+    "buckets": batching.Layout(buckets=(4, 8)),
+}
+
+
+def _packed_bag(bag: Any) -> Any:
+    """The bag model, its bag each target's own source."""
+
+    @dataclasses.dataclass(frozen=True)
+    class PackedBag(type(bag)):
+        def logits(
+            self,
+            params: Any,
+            source_BS: jax.Array,
+            target_BL: jax.Array,
+            *,
+            dropout_key: jax.Array | None = None,
+            packing: packings.Packing | None = None,
+        ) -> jax.Array:
+            del dropout_key
+            table = params["token_embedder"]["embedding"]
+            seen = (source_BS != 0)[:, None, :]
+            before = jax.numpy.pad(target_BL[:, :-1], ((0, 0), (1, 0)))
+            if packing is not None:
+                seen = packings.own_segment(
+                    packing.target_segment_BL, packing.source_segment_BS
+                )
+                before = packings.decoder_inputs(target_BL, 0, packing)
+            weight = jax.numpy.broadcast_to(
+                seen, (*target_BL.shape, source_BS.shape[1])
+            ).astype(np.float32)
+            bag = jax.numpy.einsum("bls,bsd->bld", weight, table[source_BS])
+            return (table[before] + bag) @ table.T
+
+    return PackedBag()
+
+
+def _ragged() -> arrays.Examples:
+    generator = np.random.default_rng(0)
+    sources = [
+        generator.integers(1, 32, generator.integers(1, 9)).tolist() for _ in range(90)
+    ]
+    targets = [[*source[:2], 1] for source in sources]
+    return arrays.from_rows(sources, targets, [f"q{i}" for i in range(90)], [0] * 90)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_resumed_in_any_layout_it_ends_as_the_unbroken_run(tiny_model, tmp_path, name):
+    model, examples = _packed_bag(tiny_model()), _ragged()
+
+    def batches(start: int) -> Any:
+        return batching.batches(
+            examples,
+            LAYOUTS[name],
+            batch=8,
+            source_length=8,
+            target_length=6,
+            seed=0,
+            steps=12,
+            start_step=start,
+        )
+
+    asked = _settings(log_every=1)
+    whole = loop.train(model, batches, settings=asked, folder=tmp_path / "whole")
+    folder = tmp_path / "broken"
+    with pytest.raises(errors.PreemptedError, match="step 5 of 12"):
+        loop.train(model, batches, settings=asked, folder=folder, progress=_StopAt(5))
+    again = loop.train(model, batches, settings=asked, folder=folder)
+    assert again.resumed_from == 5
+    assert _same(again.params, whole.params)
+    assert _curve(folder) == _curve(tmp_path / "whole")
+    assert again.examples_seen == whole.examples_seen
+    program = steps.programs(
+        model,
+        asked.for_step(),
+        loop.meshes.single_device(),
+        loop.sharding_rules.DEFAULT,
+        None,
+    )
+    compiled = program.step._cache_size()  # pyright: ignore
+    # One program for packed rows, and one for each width of the buckets.
+    assert compiled == {"packed": 1, "buckets": 2}[name]
+
+
+def test_an_epoch_of_packed_rows_has_the_loss_of_its_pairs(tiny_model, tmp_path):
+    """At a rate of zero an epoch's mean is the model's, whatever shares a row."""
+    model, examples = _packed_bag(tiny_model()), _ragged()
+    lengths = {"source_length": 8, "target_length": 6}
+    rows = packed_rows.of_examples(examples, seed=0, **lengths)
+    assert len(rows) < 60
+    found = {}
+    for name, layout, count in (
+        ("packed", LAYOUTS["packed"], len(rows)),
+        ("plain", batching.Layout(), len(examples)),
+    ):
+        done = loop.train(
+            model,
+            functools.partial(
+                _batches_from, examples, layout, batch=1, steps=count, **lengths
+            ),
+            settings=_settings(steps=count, log_every=count, learning_rate=0.0),
+            folder=tmp_path / name,
+        )
+        found[name] = (done.examples_seen, done.data_tokens), done.final_loss
+    assert found["packed"][0] == found["plain"][0] == (90, len(examples.target_tokens))
+    assert found["packed"][1] == pytest.approx(found["plain"][1], rel=1e-6)
+
+
+def _batches_from(examples: Any, layout: Any, start: int, **asked: Any) -> Any:
+    return batching.batches(examples, layout, start_step=start, seed=0, **asked)
 
 
 def test_runs_of_one_shape_share_a_compilation(tiny_model, endless, tmp_path):
@@ -213,6 +330,38 @@ def test_host_overhead_is_below_a_millisecond(tiny_model, endless, tmp_path):
     )
     # CPU time of host and step of a model of 2k parameters together, save included.
     assert (time.process_time() - start) / done.steps < 4e-3
+
+
+def test_the_next_batch_is_made_while_the_device_works(
+    tiny_model, endless, tmp_path, monkeypatch
+):
+    events: list[tuple[str, int]] = []
+    note, wait = ledger.Ledger.note, ledger.Ledger.wait
+
+    def noted(self: Any, step: int, *rest: Any) -> None:
+        events.append(("sent", step))
+        note(self, step, *rest)
+
+    def waited(self: Any, ahead: int) -> None:
+        if len(self._pending) > ahead:
+            events.append(("waited for", self._pending[-1 - ahead][0]))
+        wait(self, ahead)
+
+    def batches(start: int) -> Any:
+        for number, batch in enumerate(endless(start), start=1):
+            events.append(("asked for", number))
+            yield batch
+
+    monkeypatch.setattr(ledger.Ledger, "note", noted)
+    monkeypatch.setattr(ledger.Ledger, "wait", waited)
+    asked = _settings(steps=6, log_every=6)
+    loop.train(tiny_model(), batches, settings=asked, folder=tmp_path)
+    at = {event: place for place, event in enumerate(events)}
+    for step in range(1, 6):
+        assert at["sent", step] < at["asked for", step + 1] < at["sent", step + 1]
+    # The device has two steps before it while the host waits, and never more.
+    for step in range(1, 4):
+        assert at["sent", step + 2] < at["waited for", step] < at["sent", step + 3]
 
 
 def test_log_is_json_without_nan(tiny_model, endless, tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gr_jax.core import errors
-from gr_jax.data import arrays
+from gr_jax.data import arrays, batching
 from gr_jax.model import ladder
 from gr_jax.train import checkpoint, recipe, settings
 
@@ -87,3 +87,50 @@ def test_other_examples_are_refused_on_resume(tmp_path):
     )
     with pytest.raises(errors.UsageError, match="examples"):
         recipe.run(_recipe(tmp_path, "run", data=str(tmp_path / "other")))
+
+
+def _ragged(folder: Path) -> str:
+    generator = np.random.default_rng(0)
+    sources = [
+        generator.integers(4, 30, generator.integers(1, 13)).tolist() for _ in range(40)
+    ]
+    targets = [[*row[:2], 1] for row in sources]
+    names = [f"q{i}" for i in range(40)]
+    arrays.save(folder, arrays.from_rows(sources, targets, names, [0] * 40))
+    return str(folder)
+
+
+LAYOUTS = {
+    "packed": batching.Layout(pack=True),
+    "buckets": batching.Layout(buckets=(6, 12)),
+}
+
+
+def test_packed_rows_are_trained_on_and_kept_on_resume(tmp_path):
+    asked = {
+        "training": {"steps": 2},
+        "data": _ragged(tmp_path / "ragged"),
+        "lengths": {"inputs": 12, "targets": 12},
+    }
+    examples = arrays.load(Path(asked["data"]))
+    batches = batching.batches(
+        examples,
+        LAYOUTS["packed"],
+        batch=8,
+        source_length=12,
+        target_length=12,
+        seed=0,
+        steps=2,
+    )
+    segments = [batch["target_segment_BL"] for batch in batches]
+    done = recipe.run(_recipe(tmp_path, "run", layout=LAYOUTS["packed"], **asked))
+    # More examples than rows, each counted once.
+    assert done.examples_seen == sum(int(s.max(axis=1).sum()) for s in segments) > 16
+    assert done.data_tokens == sum(int((s > 0).sum()) for s in segments)
+    with pytest.raises(errors.UsageError, match=r"batches: .*pack"):
+        recipe.run(_recipe(tmp_path, "run", **asked))
+
+
+def test_buckets_must_end_at_the_source_length(tmp_path):
+    with pytest.raises(errors.UsageError, match="length of inputs, 8"):
+        _recipe(tmp_path, "run", layout=LAYOUTS["buckets"])

@@ -12,7 +12,7 @@ from tools import cli
 
 if TYPE_CHECKING:
     from gr_jax.core import artifacts
-    from gr_jax.data import formats, reading
+    from gr_jax.data import question_files, tfds_collection
 
 SUMMARY = "import, check or sample a collection"
 FORMATS = ("beir", "msmarco", "dpr", "trec")
@@ -22,7 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the verb's own flags."""
     parser.add_argument("action", choices=("import", "check", "sample"))
     parser.add_argument(
-        "source", nargs="?", metavar="SOURCE", help="builtin:NAME or a BEIR folder"
+        "source",
+        nargs="?",
+        metavar="SOURCE",
+        help="builtin:NAME, tfds:NAME[/CONFIG] or a BEIR folder",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write")
     parser.add_argument("--documents", type=int, help="how many documents to keep")
@@ -48,6 +51,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPLIT=FILE",
         help="judgements of a split, in TREC's columns (BEIR's for beir)",
     )
+    tfds = parser.add_argument_group(
+        "import of tfds:NAME, prepared on this machine (or by --gin_file=data/tfds.gin)"
+    )
+    tfds.add_argument("--data-dir", metavar="DIR", help="folder of prepared datasets")
+    tfds.add_argument(
+        "--manual-dir",
+        metavar="DIR",
+        help="your files of dpr_nq, dpr_triviaqa, triviaqa_unfiltered or "
+        "msmarco_passage, to prepare it from",
+    )
+    tfds.add_argument(
+        "--split",
+        action="append",
+        default=[],
+        metavar="OURS=THEIRS",
+        help="a split and the dataset's name of it; repeatable",
+    )
+    tfds.add_argument(
+        "--field",
+        action="append",
+        default=[],
+        metavar="OURS=THEIRS",
+        help="query, query_id, answers, document_ids, grades, and where rows hold "
+        "documents document_id, title, text, and the dataset's field; repeatable",
+    )
+    tfds.add_argument(
+        "--passages", metavar="NAME", help="another dataset that holds the documents"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,6 +94,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.action == "check":
         facts = _check(args)
+    elif args.source is not None and args.source.startswith("tfds:"):
+        facts = _import_tfds(args).facts
     elif args.format is not None:
         facts = _import_files(args).facts
     else:
@@ -112,24 +145,49 @@ def _make(args: argparse.Namespace) -> artifacts.Manifest:
     )
 
 
-def _by_split(words: list[str], flag: str) -> dict[str, Path]:
+def _by_name(words: list[str], flag: str, form: str = "SPLIT=FILE") -> dict[str, str]:
     from gr_jax.core import errors
 
-    found: dict[str, Path] = {}
+    found: dict[str, str] = {}
     for word in words:
-        split, equals, path = word.partition("=")
-        if not (split and equals and path) or split in found:
-            raise errors.UsageError(f"{flag}: {word!r}: write SPLIT=FILE, each once")
-        found[split] = Path(path)
+        name, equals, value = word.partition("=")
+        if not (name and equals and value) or name in found:
+            raise errors.UsageError(f"{flag}: {word!r}: write {form}, each once")
+        found[name] = value
     return found
 
 
-def _queries(args: argparse.Namespace, path: Path, tally: reading.Tally) -> Any:
-    from gr_jax.data import formats
+def _tfds_source(args: argparse.Namespace) -> tfds_collection.Source:
+    from gr_jax.data import tfds_collection, tfds_reading
+    from tools import configure
 
-    with_answers = args.format == "dpr" and path.name.removesuffix(".gz").endswith("v")
-    layout = "dpr-answers" if with_answers else args.format
-    return formats.QUERIES[layout](path, tally)
+    configure.load_args(args)
+    given: dict[str, Any] = {
+        "dataset": tfds_reading.Dataset(
+            name=args.source.removeprefix(tfds_reading.PREFIX),
+            data_dir=args.data_dir,
+            manual_dir=args.manual_dir,
+        )
+    }
+    for name, words in (("splits", args.split), ("fields", args.field)):
+        if words:
+            given[name] = _by_name(words, f"--{name[:-1]}", "OURS=THEIRS")
+    if args.passages:
+        given["documents"] = args.passages
+    return configure.build(tfds_collection.Source, **given)
+
+
+def _import_tfds(args: argparse.Namespace) -> artifacts.Manifest:
+    from gr_jax.core import errors
+    from gr_jax.data import tfds_collection
+
+    if args.action != "import":
+        remedy = "import it first"
+        raise errors.UsageError(
+            errors.fault("corpus", args.action, args.source, remedy)
+        )
+    source = _tfds_source(args)
+    return tfds_collection.write(args.out, source, name=args.name, lenient=args.lenient)
 
 
 def _import_files(args: argparse.Namespace) -> artifacts.Manifest:
@@ -139,15 +197,15 @@ def _import_files(args: argparse.Namespace) -> artifacts.Manifest:
     if args.corpus is None:
         raise errors.UsageError("corpus import: --corpus: missing: name the documents")
     tally = reading.Tally(lenient=args.lenient)
-    splits: dict[str, formats.Queries] = {
-        split: _queries(args, path, tally)
-        for split, path in _by_split(args.queries, "--queries").items()
+    splits: dict[str, question_files.Queries] = {
+        split: formats.read_queries(args.format, Path(path), tally)
+        for split, path in _by_name(args.queries, "--queries").items()
     }
     layout = "beir" if args.format == "beir" else "trec"
-    for split, path in _by_split(args.qrels, "--qrels").items():
+    for split, path in _by_name(args.qrels, "--qrels").items():
         if split not in splits:
             raise errors.UsageError(f"--qrels: {split}: give --queries {split}= too")
-        splits[split].qrels.update(formats.QRELS[layout](path, tally))
+        splits[split].qrels.update(formats.QRELS[layout](Path(path), tally))
     files = [args.corpus, *args.queries, *args.qrels]
     return formats.write(
         args.out,

@@ -6,40 +6,21 @@ folder reads back without one.
 
 from __future__ import annotations
 
-import ast
 import csv
-import dataclasses
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from gr_jax.core import artifacts, errors
-from gr_jax.data import corpus, judgements, reading
+from gr_jax.data import corpus, judgements, question_files, reading
 
 _DPR_HEADER = ["id", "text", "title"]
-_CHUNK_CHARACTERS = 1 << 20
 _TAG = re.compile(r"<[^>]+>")
 _MARKUP = re.compile(r"BULLET::::|SECTION::::")
 _NUMBER = re.compile(r"(?:Number:)?\s*(\S+)")
 
 Documents = Callable[[Path, reading.Tally], Iterator[corpus.Document]]
-
-
-@dataclasses.dataclass
-class Queries:
-    """What one file of queries gives.
-
-    Attributes:
-      queries: By id.
-      qrels: Judgements, where the file has them.
-      answers: Answer strings by query id, where the file has them.
-    """
-
-    queries: dict[str, corpus.Query]
-    qrels: corpus.Qrels = dataclasses.field(default_factory=dict)
-    answers: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
 
 def _tab_rows(
@@ -61,10 +42,12 @@ def msmarco_documents(path: Path, tally: reading.Tally) -> Iterator[corpus.Docum
     return corpus.documents_of_rows(path, rows, tally)
 
 
-def msmarco_queries(path: Path, tally: reading.Tally) -> Queries:
+def msmarco_queries(path: Path, tally: reading.Tally) -> question_files.Queries:
     """Queries of MS MARCO's ``queries.*.tsv``: id and text between a tab."""
     rows = _tab_rows(path, tally, ("_id", "text"))
-    return Queries({q.id: q for q in corpus.queries_of_rows(path, rows, tally)})
+    return question_files.Queries(
+        {q.id: q for q in corpus.queries_of_rows(path, rows, tally)}
+    )
 
 
 def trec_qrels(path: Path, tally: reading.Tally) -> corpus.Qrels:
@@ -85,14 +68,10 @@ def trec_qrels(path: Path, tally: reading.Tally) -> corpus.Qrels:
     return judgements.of_rows(path, reading.lines(path, tally), cells, tally)
 
 
-def _quoted(line: str) -> list[str]:
-    return next(csv.reader([line], delimiter="\t", strict=True))
-
-
 def _dpr_rows(path: Path, tally: reading.Tally) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in reading.lines(path, tally):
         try:
-            cells = _quoted(line)
+            cells = question_files.quoted(line)
         except (csv.Error, StopIteration) as error:
             message = errors.fault(f"{path}:{number}", "line", line, f"mend: {error}")
             tally.fault("bad quoting", message)
@@ -111,121 +90,6 @@ def _dpr_rows(path: Path, tally: reading.Tally) -> Iterator[tuple[int, dict[str,
 def dpr_documents(path: Path, tally: reading.Tally) -> Iterator[corpus.Document]:
     """Passages of DPR's ``psgs_w100.tsv``: id, text, title; no wiki markup."""
     return corpus.documents_of_rows(path, _dpr_rows(path, tally), tally)
-
-
-def json_items(path: Path, tally: reading.Tally) -> Iterator[tuple[int, Any]]:
-    """Items of a file that is one JSON array, numbered from 1, one held at a time.
-
-    Raises:
-      InputError: If the file is not one array; names the item.
-    """
-    decoder = json.JSONDecoder()
-    chunks = _chunks(path, tally)
-    text, number, is_open = "", 0, False
-    while True:
-        text = text.lstrip(" \t\r\n," if number else " \t\r\n")
-        if not is_open and text[:1] == "[":
-            text, is_open = text[1:], True
-            continue
-        if is_open and text[:1] == "]":
-            return
-        try:
-            item, end = decoder.raw_decode(text)
-        except (ValueError, RecursionError) as error:
-            more = next(chunks, None)
-            if more is None:
-                where = f"{path}: item {number + 1}"
-                remedy = f"the file must be one JSON array ({error})"
-                raise errors.InputError(
-                    errors.fault(where, "JSON", text[:80], remedy)
-                ) from None
-            text += more
-            continue
-        if not is_open:
-            raise errors.InputError(f"{path}: not a JSON array: give DPR's file")
-        number += 1
-        yield number, item
-        text = text[end:]
-
-
-def _chunks(path: Path, tally: reading.Tally) -> Iterator[str]:
-    held: list[str] = []
-    size = 0
-    for _, line in reading.lines(path, tally):
-        held.append(line)
-        size += len(line)
-        if size >= _CHUNK_CHARACTERS:
-            yield "\n".join(held) + "\n"
-            held, size = [], 0
-    if held:
-        yield "\n".join(held) + "\n"
-
-
-def _question(item: Any) -> tuple[str, list[str], list[str]]:
-    if not isinstance(item, dict):
-        raise ValueError(f"item: {errors.shown(item)}: write a JSON object")
-    positives = item.get("positive_ctxs", [])
-    answers = item.get("answers", [])
-    if not isinstance(positives, list) or not isinstance(answers, list):
-        raise ValueError("positive_ctxs, answers: write lists")
-    ids = [
-        str(context.get("passage_id") or context.get("psg_id") or "")
-        for context in positives
-        if isinstance(context, dict)
-    ]
-    return reading.text_field(item, "question"), ids, [str(a) for a in answers]
-
-
-def dpr_questions(path: Path, tally: reading.Tally, *, positives: int = 1) -> Queries:
-    """Questions of DPR's training files (``biencoder-*.json``), with their passages.
-
-    Args:
-      path: One JSON array; ``.gz`` is unpacked.
-      tally: Counts what is passed over.
-      positives: Relevant passages taken of each question, best first.
-
-    Raises:
-      InputError: ``file:item: field: value: remedy``.
-    """
-    found = Queries({})
-    for number, item in json_items(path, tally):
-        try:
-            text, ids, answers = _question(item)
-            rows = [judgements.checked(str(number), id, "1") for id in ids[:positives]]
-        except ValueError as error:
-            tally.fault("bad questions", f"{path}:{number}: {error}")
-            continue
-        if not rows:
-            tally.counts["questions without a passage"] += 1
-            continue
-        query = corpus.Query(str(number), text)
-        found.queries[query.id] = query
-        found.qrels[query.id] = {document: 1 for _, document, _ in rows}
-        found.answers[query.id] = answers
-    return found
-
-
-def dpr_answers(path: Path, tally: reading.Tally) -> Queries:
-    """Questions of DPR's ``*.qa.csv``: question and a Python list of answers.
-
-    There are no judgements: such a split is judged by answer match.
-    """
-    found = Queries({})
-    for number, line in reading.lines(path, tally):
-        try:
-            question, answers = _quoted(line)
-            listed = ast.literal_eval(answers)
-            if not isinstance(listed, list) or not question.strip():
-                raise ValueError("a question and a list are needed")
-        except (ValueError, SyntaxError, csv.Error, RecursionError, MemoryError):
-            remedy = "write a question, a tab and a list of answers"
-            message = errors.fault(f"{path}:{number}", "line", line, remedy)
-            tally.fault("bad questions", message)
-            continue
-        query = corpus.Query(str(number), question)
-        found.queries[query.id] = query
-        found.answers[query.id] = [str(answer) for answer in listed]
-    return found
 
 
 def _blocks(path: Path, tally: reading.Tally, tag: str) -> Iterator[tuple[int, str]]:
@@ -270,14 +134,16 @@ def trec_documents(path: Path, tally: reading.Tally) -> Iterator[corpus.Document
     return corpus.documents_of_rows(path, rows, tally)
 
 
-def trec_topics(path: Path, tally: reading.Tally) -> Queries:
+def trec_topics(path: Path, tally: reading.Tally) -> question_files.Queries:
     """Topics of a TREC file: the number, and the title as query."""
     rows: list[tuple[int, dict[str, Any]]] = []
     for number, block in _blocks(path, tally, "top"):
         match = _NUMBER.match(_element(block, "num"))
         title = _element(block, "title")
         rows.append((number, {"_id": match[1] if match else "", "text": title}))
-    return Queries({q.id: q for q in corpus.queries_of_rows(path, rows, tally)})
+    return question_files.Queries(
+        {q.id: q for q in corpus.queries_of_rows(path, rows, tally)}
+    )
 
 
 def beir_documents(path: Path, tally: reading.Tally) -> Iterator[corpus.Document]:
@@ -285,9 +151,11 @@ def beir_documents(path: Path, tally: reading.Tally) -> Iterator[corpus.Document
     return corpus.read_documents(path, tally)
 
 
-def beir_queries(path: Path, tally: reading.Tally) -> Queries:
+def beir_queries(path: Path, tally: reading.Tally) -> question_files.Queries:
     """Queries of a ``queries.jsonl``."""
-    return Queries({query.id: query for query in corpus.read_queries(path, tally)})
+    return question_files.Queries(
+        {query.id: query for query in corpus.read_queries(path, tally)}
+    )
 
 
 DOCUMENTS: dict[str, Documents] = {
@@ -296,12 +164,13 @@ DOCUMENTS: dict[str, Documents] = {
     "msmarco": msmarco_documents,
     "trec": trec_documents,
 }
-QUERIES: dict[str, Callable[[Path, reading.Tally], Queries]] = {
+QUERIES: dict[str, Callable[[Path, reading.Tally], question_files.Queries]] = {
     "beir": beir_queries,
-    "dpr": dpr_questions,
-    "dpr-answers": dpr_answers,
+    "dpr": question_files.dpr_questions,
+    "dpr-answers": question_files.dpr_answers,
     "msmarco": msmarco_queries,
     "trec": trec_topics,
+    "triviaqa": question_files.triviaqa_questions,
 }
 QRELS: dict[str, Callable[[Path, reading.Tally], corpus.Qrels]] = {
     "beir": corpus.read_qrels,
@@ -309,11 +178,38 @@ QRELS: dict[str, Callable[[Path, reading.Tally], corpus.Qrels]] = {
 }
 
 
+def read_queries(
+    layout: str, path: Path, tally: reading.Tally, *, positives: int | None = 1
+) -> question_files.Queries:
+    """Queries of a maker's file, whichever of the maker's layouts it has.
+
+    DPR's questions come as JSON, or with answers alone as CSV; with DPR's passages go
+    TriviaQA's own files too.
+
+    Args:
+      layout: A name of `QUERIES`.
+      path: The file; ``.gz`` is unpacked.
+      tally: Counts what is passed over.
+      positives: Relevant passages taken of each of DPR's questions; None for all.
+
+    Raises:
+      InputError: ``file:line: field: value: remedy``.
+    """
+    if layout != "dpr":
+        return QUERIES[layout](path, tally)
+    if path.name.removesuffix(".gz").endswith(".csv"):
+        return question_files.dpr_answers(path, tally)
+    first = next(reading.lines(path, reading.Tally()), (1, ""))[1]
+    if first.lstrip().startswith("{"):
+        return question_files.triviaqa_questions(path, tally)
+    return question_files.dpr_questions(path, tally, positives=positives)
+
+
 def write(
     folder: Path,
     name: str,
     documents: Iterator[corpus.Document],
-    splits: Mapping[str, Queries],
+    splits: Mapping[str, question_files.Queries],
     *,
     tally: reading.Tally,
     config: Mapping[str, Any] | None = None,

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gr_jax.core import errors
-from gr_jax.data import corpus, formats, reading
+from gr_jax.data import corpus, formats, question_files, reading
 
 PASSAGES = (
     "id\ttext\ttitle\n"
@@ -59,7 +59,7 @@ def write(path: Path, text: str) -> Path:
 
 def everything(read: Callable[[Path, reading.Tally], Any], path: Path) -> None:
     found = read(path, reading.Tally())
-    if not isinstance(found, formats.Queries | dict):
+    if not isinstance(found, question_files.Queries | dict):
         list(found)
 
 
@@ -113,43 +113,47 @@ def test_dpr(tmp_path: Path, suffix: str) -> None:
         corpus.Document("2", "B", "Plain text"),
     ]
     path = write(tmp_path / f"train.json{suffix}", json.dumps(QUESTIONS, indent=1))
-    found = formats.dpr_questions(path, tally)
+    found = question_files.dpr_questions(path, tally)
     assert found.qrels == {"1": {"1": 1}, "3": {"2": 1}}
     assert found.answers == {"1": ["he"], "3": []}
     assert tally.counts["questions without a passage"] == 1
-    both = formats.dpr_questions(path, tally, positives=2)
+    both = question_files.dpr_questions(path, tally, positives=2)
     assert both.qrels["1"] == {"1": 1, "2": 1}
 
 
 def test_dpr_answers(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "who went\t['he', \"O'Neil\"]\n")
-    found = formats.dpr_answers(path, reading.Tally())
+    found = question_files.dpr_answers(path, reading.Tally())
     assert found.answers == {"1": ["he", "O'Neil"]}
     for line in ("who\t[1", "who\t__import__('os')", "who", "\t['a']"):
         bad = write(tmp_path / "b.csv", line + "\n")
-        assert "b.csv:1" in refusal(formats.dpr_answers, bad)
+        assert "b.csv:1" in refusal(question_files.dpr_answers, bad)
 
 
 def test_json_arrays_are_read_item_by_item(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(formats, "_CHUNK_CHARACTERS", 8)
+    monkeypatch.setattr(question_files, "_CHUNK_CHARACTERS", 8)
     items = [{"a": [1, "]"]}, "x,[", 3.5, None, []]
     for indent in (None, 1, 4):
         path = write(tmp_path / "a.json", json.dumps(items, indent=indent))
-        assert list(formats.json_items(path, reading.Tally())) == list(
+        assert list(question_files.json_items(path, reading.Tally())) == list(
             enumerate(items, start=1)
         )
     for bad in ('{"a": 1}', "[1, 2", "[1, }", "", "x"):
         path = write(tmp_path / "b.json", bad)
-        assert "b.json" in refusal(formats.json_items, path)
+        assert "b.json" in refusal(question_files.json_items, path)
 
 
 def test_an_imported_folder_reads_back(tmp_path: Path) -> None:
     tally = reading.Tally()
     passages = write(tmp_path / "p.tsv", PASSAGES)
-    train = formats.dpr_questions(write(tmp_path / "t", json.dumps(QUESTIONS)), tally)
-    test = formats.dpr_answers(write(tmp_path / "a", "who went\t['he']\n"), tally)
+    train = question_files.dpr_questions(
+        write(tmp_path / "t", json.dumps(QUESTIONS)), tally
+    )
+    test = question_files.dpr_answers(
+        write(tmp_path / "a", "who went\t['he']\n"), tally
+    )
     formats.write(
         tmp_path / "nq",
         "nq",
@@ -198,7 +202,7 @@ def test_only_input_errors_leave_the_readers(
         for lenient in (False, True):
             try:
                 found = read(path, reading.Tally(lenient=lenient))
-                if not isinstance(found, formats.Queries | dict):
+                if not isinstance(found, question_files.Queries | dict):
                     list(found)
             except errors.InputError:
                 continue

@@ -71,3 +71,29 @@ def test_bad_input_and_bad_flags_have_their_exit_codes(
         assert cli.main(["corpus", *words]) == 2, words
         assert capsys.readouterr().err.count("\n") == 1
     assert not Path("x").exists()
+
+
+def test_datasets_of_our_own_from_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorflow_datasets")
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "collection.tsv").write_text("0\tone passage\n1\tanother\n")
+    (files / "queries.train.tsv").write_text("7\twhich one\n8\tunjudged\n")
+    (files / "qrels.train.tsv").write_text("7\t0\t1\t1\n")
+    words = ["corpus", "import", "tfds:msmarco_passage", "--manual-dir", str(files)]
+    words += ["--data-dir", str(tmp_path / "d"), "--out", str(tmp_path / "m")]
+    words += ["--field", "query=query", "--field", "query_id=query_id"]
+    words += ["--field", "document_ids=document_ids", "--split", "train=train"]
+    words += ["--passages", "msmarco_passage/passages"]
+    assert cli.main(words) == 0
+    assert facts(capsys)["splits"] == {"train": {"queries": 1, "judgements": 1}}
+    assert corpus.read_collection(tmp_path / "m").qrels == {"train": {"7": {"1": 1}}}
+    # By gin the same.
+    gin = ["--gin_file", "data/tfds.gin", "--gin.SPLITS={'train': 'train'}"]
+    gin += ["--gin.PASSAGES='msmarco_passage/passages'"]
+    gin += ["--gin.FIELDS={'query': 'query', 'document_ids': 'document_ids'}"]
+    assert cli.main([*words[:3], *words[5:9], *gin]) == 0
+    assert facts(capsys)["documents"] == 2
+    assert cli.main(["corpus", "sample", "tfds:x", "--out", str(tmp_path / "s")]) == 2

@@ -12,7 +12,14 @@ from gr_jax.core import artifacts, errors, randomness
 from gr_jax.core import progress as progresses
 from gr_jax.data import arrays, builtin, corpus, negatives, pairs
 from gr_jax.data import vocabulary as vocabularies
-from gr_jax.identifiers import codec, constraint_index, kinds, substring_index, textual
+from gr_jax.identifiers import (
+    codec,
+    constraint_index,
+    kinds,
+    substring_index,
+    textual,
+    training_pairs,
+)
 from gr_jax.study import grid, scored
 
 _BUILTIN = "builtin:"
@@ -129,44 +136,6 @@ def queries_of_documents(collection: corpus.Collection) -> dict[str, list[str]]:
     return asked
 
 
-def _training_pairs(material: Material, kind: str) -> list[pairs.Pair]:
-    study, collection = material.study, material.collection
-    judged = pairs.judged(collection, "train")
-    if kind != codec.NGRAM:
-        table = material.identifiers(kind)
-        by_query = [_rows_of(table, document.id) for _, document in judged]
-        by_document = [
-            _rows_of(table, document.id) for document in collection.documents
-        ]
-        rows = list(pairs.query_pairs(judged, by_query))
-        return rows + list(pairs.document_pairs(collection.documents, by_document))
-    passages = textual.passages(collection.documents, material.vocabulary)
-    by_id = {passage.id: passage for passage in passages}
-    spans = textual.sample_pairs(
-        ((query, by_id[document.id]) for query, document in judged),
-        seed=study.seed,
-        n=study.spans_per_query,
-        max_length=study.max_length,
-    )
-    rows = list(pairs.query_pairs(judged, spans))
-    for passage in passages:
-        stream = randomness.stream(study.seed, "document spans", passage.id)
-        drawn = textual.document_spans(
-            passage, stream, n=study.spans_per_document, max_length=study.max_length
-        )
-        rows += [
-            pairs.Pair(source, target, "document", None, passage.id)
-            for source, target in drawn
-            if source
-        ]
-    return rows
-
-
-def _rows_of(table: codec.IdentifierTable, document: str) -> list[list[int]]:
-    rows = table.rows_of_document[table.document_index[document]]
-    return [table.row(row).tolist() for row in rows]
-
-
 def _make_collection(material: Material) -> None:
     study = material.study
     collection = builtin.make(
@@ -249,13 +218,24 @@ def _make_index(material: Material, kind: str) -> None:
 
 def _make_pairs(material: Material, kind: str) -> None:
     """What SeqIO tasks read too (`tasks.collection.register_study`)."""
+    study = material.study
     pairs.save(
         material.of_kind("pairs", kind),
-        _training_pairs(material, kind),
+        training_pairs.stream(
+            material.collection_folder,
+            material.identifiers(kind),
+            material.vocabulary,
+            spans=training_pairs.Spans(
+                seed=study.seed,
+                of_query=study.spans_per_query,
+                of_document=study.spans_per_document,
+                max_length=study.max_length,
+            ),
+        ),
         collection=material.collection.name,
         identifiers=kind,
         target_vocabulary=material.identifiers(kind).vocabulary_size,
-        seeds={"spans": material.study.seed},
+        seeds={"spans": study.seed},
         inputs={
             "vocabulary": material.vocabulary.fingerprint,
             "identifiers": artifacts.digest_of(material.of_kind("identifiers", kind)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import re
 import subprocess
@@ -98,12 +99,33 @@ def test_run_files_make_their_settings(tmp_path, name, optimizer):
     assert (made.training.lora is not None) == (name == "lora")
 
 
-@pytest.mark.parametrize("path", ["multi_gpu.sh", "slurm.sbatch", "xpk.sh"])
+@pytest.mark.parametrize(
+    "path", ["multi_gpu.sh", "slurm.sbatch", "xpk.sh", "prepare.sh"]
+)
 def test_shell_recipes_parse(path):
     done = subprocess.run(
         ["bash", "-n", str(_RECIPES / path)], capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_preparation_uses_verbs_and_flags_that_exist():
+    text = (_RECIPES / "prepare.sh").read_text().replace("\\\n", " ")
+    commands = re.findall(r"gr-jax (\w+)([^\n]*)", text)
+    assert [verb for verb, _ in commands] == [
+        "corpus",
+        "vocab",
+        "ids",
+        "cache",
+        "cache",
+    ]
+    for verb, rest in commands:
+        parser = argparse.ArgumentParser()
+        importlib.import_module(cli.VERBS[verb]).add_arguments(parser)
+        known = {o for action in parser._actions for o in action.option_strings}
+        flags = set(re.findall(r"(?<=\s)--[a-z-]+(?=\s)", rest))
+        assert flags
+        assert flags <= known, (verb, flags - known)
 
 
 def test_jobset_is_yaml_of_one_process_a_host():

@@ -6,6 +6,7 @@ Documents are separate segments: no n-gram crosses from one into the next.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from jaxtyping import Int, Integer
 
 from gr_jax.core import artifacts, errors, progress
-from gr_jax.identifiers import suffix_array, suffix_shard, wavelet_shard
+from gr_jax.identifiers import segments, suffix_array, suffix_shard, wavelet_shard
 
 KIND = "constraint-index"
 STRUCTURE = "substring"
@@ -106,17 +107,17 @@ class SubstringIndex:
         self,
         lo_QZ: Int[np.ndarray, "Q Z"],
         hi_QZ: Int[np.ndarray, "Q Z"],
-        limit: int,
+        length_Q: Integer[np.ndarray, " Q"],
         *,
-        length_Q: Integer[np.ndarray, " Q"] | None = None,
+        limit: int,
     ) -> tuple[Int[np.ndarray, " R"], Int[np.ndarray, " Q+1"]]:
         """Where the n-grams of `find` start in the sequence the index was built of.
 
         Args:
           lo_QZ: First rows.
           hi_QZ: End rows.
+          length_Q: Tokens of each n-gram: rows of a compact index say where it ends.
           limit: Most occurrences of one n-gram; the first in row order are kept.
-          length_Q: Tokens of each n-gram. Only a compact index needs them.
 
         Returns:
           ``(position_R, start_Q)``: occurrences of n-gram ``q`` are
@@ -133,7 +134,7 @@ class SubstringIndex:
             offset_R = _ragged_offsets(take_Q)
             row_R = np.repeat(lo_QZ[:, place], take_Q) + offset_R
             target_R = np.repeat(within_QZ[:, place], take_Q) + offset_R
-            length_R = None if length_Q is None else np.repeat(length_Q, take_Q)
+            length_R = np.repeat(length_Q, take_Q)
             position_R[target_R] = self._positions(place, row_R, length_R)
         return position_R, start_Q
 
@@ -144,16 +145,29 @@ class SubstringIndex:
         return np.searchsorted(self.row_starts_T, position_R, side="right") - 1
 
     def _positions(
-        self, place: int, row_R: np.ndarray, length_R: np.ndarray | None
+        self, place: int, row_R: np.ndarray, length_R: np.ndarray
     ) -> np.ndarray:
         text_R = self.shards[place].text_positions(row_R, length_R)
-        first, end = self.shard_rows_Z[place], self.shard_rows_Z[place + 1]
-        starts_T = self.row_starts_T[first:end]
-        in_text_T = starts_T - starts_T[0] + np.arange(1, starts_T.size + 1)
-        # A separator counts to the document before it, so that what is found at the
-        # start of a document, separator included, comes out at its first token.
-        document_R = np.searchsorted(in_text_T, text_R, side="right") - 1
-        return text_R - 1 - document_R + starts_T[0]
+        return text_R - self._documents[place].holding(text_R) + self._offset(place)
+
+    def _offset(self, place: int) -> int:
+        """Where a shard's documents start in the sequence the index was built of."""
+        return int(self.row_starts_T[self.shard_rows_Z[place]])
+
+    @functools.cached_property
+    def _documents(self) -> tuple[segments.Segments, ...]:
+        """Which document, from 1, holds a position of each shard's text.
+
+        A separator counts to the document before it, and the first to none, so that
+        what is found at the start of a document, separator included, comes out at its
+        first token.
+        """
+        found: list[segments.Segments] = []
+        for place, (first, end) in enumerate(itertools.pairwise(self.shard_rows_Z)):
+            starts_T = self.row_starts_T[first : end + 1] - self._offset(place)
+            in_text_T = starts_T + np.arange(1, starts_T.size + 1)
+            found.append(segments.Segments(np.append(0, in_text_T)))
+        return tuple(found)
 
     def _dense(
         self, ngrams: Ngrams, at_document_start: bool
@@ -280,7 +294,7 @@ def build(
     Example:
       >>> index = build(np.array([5, 6, 5, 7]), np.array([0, 2, 4]), vocabulary_size=8)
       >>> lo, hi = index.find([[5]])
-      >>> positions, _ = index.locate(lo, hi, limit=10)
+      >>> positions, _ = index.locate(lo, hi, np.array([1]), limit=10)
       >>> index.document_of(np.sort(positions)).tolist()
       [0, 1]
     """

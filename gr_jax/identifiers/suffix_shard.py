@@ -64,7 +64,7 @@ class SuffixShard:
         return lo_Q
 
     def text_positions(
-        self, row_R: Int[np.ndarray, " R"], length_R: np.ndarray | None
+        self, row_R: Int[np.ndarray, " R"], length_R: np.ndarray
     ) -> Int[np.ndarray, " R"]:
         """Where in the text the suffix of each row starts."""
         del length_R  # a forward suffix starts where the match starts

@@ -66,15 +66,9 @@ class WaveletShard:
         return first_Q, np.where(is_known, end_Q, first_Q)
 
     def text_positions(
-        self, row_R: Int[np.ndarray, " R"], length_R: np.ndarray | None
+        self, row_R: Int[np.ndarray, " R"], length_R: np.ndarray
     ) -> Int[np.ndarray, " R"]:
-        """Where in the text the match of each row starts.
-
-        Raises:
-          ValueError: Without the lengths of the n-grams: a row knows where they end.
-        """
-        if length_R is None:
-            raise ValueError("a compact index locates n-grams only with their lengths")
+        """Where in the text the match of each row starts; a row says where it ends."""
         position_R = np.zeros(row_R.size, np.int64)
         row_R = np.asarray(row_R, np.int64).copy()
         live_R = np.arange(row_R.size)

@@ -240,7 +240,7 @@ def flat(
     )
     given_K = np.cumsum(length_K) - length_K
     flat_F = given_F[occurrences.ranges(given_K[kept], length_K[kept])]
-    set_starts_T, set_tokens_F = occurrences.distinct(starts_T, flat_F)
+    set_starts_T, set_tokens_F = _sets(query_K[kept], length_K[kept], flat_F)
     return Flat(
         query_K=query_K[kept],
         source_K=source_K[kept],
@@ -259,10 +259,9 @@ def flat(
 
 
 def of_query(flat: Flat, first: int, end: int) -> Flat:
-    """The keys ``first`` to ``end - 1``, numbered from 0, tokens of sets renumbered."""
+    """The keys ``first`` to ``end - 1``, numbered from 0."""
     sets = slice(flat.set_starts_T[first], flat.set_starts_T[end])
     own = slice(flat.starts_T[first], flat.starts_T[end])
-    _, number_F = np.unique(flat.set_tokens_F[sets], return_inverse=True)
     cut = {
         name: getattr(flat, name)[first:end]
         for name in Flat._fields
@@ -273,8 +272,27 @@ def of_query(flat: Flat, first: int, end: int) -> Flat:
         starts_T=flat.starts_T[first : end + 1] - flat.starts_T[first],
         tokens_F=flat.tokens_F[own],
         set_starts_T=flat.set_starts_T[first : end + 1] - flat.set_starts_T[first],
-        set_tokens_F=number_F,
+        set_tokens_F=flat.set_tokens_F[sets],
     )
+
+
+def _sets(
+    query_K: np.ndarray, length_K: np.ndarray, tokens_F: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct tokens of each key, where they begin; numbered from 0 in each query."""
+    tokens = int(tokens_F.max(initial=0)) + 1
+    named_F = np.repeat(query_K, length_K) * tokens + tokens_F
+    named_G, number_F = np.unique(named_F, return_inverse=True)
+    first_K = np.searchsorted(named_G, query_K * tokens)
+    number_F -= np.repeat(first_K, length_K)
+    numbers = int(number_F.max(initial=0)) + 1
+    of_key_X = np.sort(
+        np.repeat(np.arange(len(length_K)), length_K) * numbers + number_F
+    )
+    of_key_X = of_key_X[occurrences.is_first(of_key_X)]
+    key_X, number_X = np.divmod(of_key_X, numbers)
+    count_K = np.bincount(key_X, minlength=len(length_K))
+    return np.append(0, np.cumsum(count_K)), number_X
 
 
 def _intervals(

@@ -1,13 +1,12 @@
 """Where keys occur, which occurrences count, and what each adds to a document.
 
-Array code behind `gr_jax.score.evidence`. An occurrence is a key at a place; a smaller
-key number means a stronger key. Places are local: the rows that are looked at, laid end
-to end.
+Array code behind `gr_jax.score.evidence`. An occurrence is a key at a place of a
+document; a smaller key number means a stronger key.
 """
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,47 +29,22 @@ def ranges(
     return np.repeat(start_R - before_R, length_R) + np.arange(total)
 
 
-def distinct(
-    starts_T: Int[np.ndarray, " T"], tokens_F: Int[np.ndarray, " F"]
-) -> tuple[Int[np.ndarray, " T"], Int[np.ndarray, " G"]]:
-    """The set of tokens of each ragged row, in the same form.
-
-    Example:
-      >>> starts, tokens = distinct(np.array([0, 3, 4]), np.array([7, 2, 7, 5]))
-      >>> starts.tolist(), tokens.tolist()
-      ([0, 2, 3], [2, 7, 5])
-    """
-    row_F = np.repeat(np.arange(len(starts_T) - 1), np.diff(starts_T))
-    tokens = int(tokens_F.max(initial=0)) + 1
-    row_G, token_G = np.divmod(np.unique(row_F * tokens + tokens_F), tokens)
-    count_R = np.bincount(row_G, minlength=len(starts_T) - 1)
-    return np.append(0, np.cumsum(count_R)), token_G
-
-
-def order(number_H: Int[np.ndarray, " H"], limit: int) -> Int[np.ndarray, " H"]:
-    """Places sorted by a number in ``[0, limit)``, equal ones as they came.
-
-    NumPy sorts 16-bit numbers by radix, several times faster than longer ones, so
-    longer ones are sorted in passes of 16 bits.
-    """
-    placed = np.argsort(number_H.astype(np.uint16), kind="stable")
-    shift = 16
-    while limit > 1 << shift:
-        digit_H = (number_H >> shift).astype(np.uint16)
-        placed = placed[np.argsort(digit_H[placed], kind="stable")]
-        shift += 16
-    return placed
+def is_first(sorted_X: Int[np.ndarray, " X"]) -> Bool[np.ndarray, " X"]:
+    """Where each run of equal numbers begins."""
+    is_first_X = np.ones(len(sorted_X), bool)
+    np.not_equal(sorted_X[1:], sorted_X[:-1], out=is_first_X[1:])
+    return is_first_X
 
 
 class Space:
-    """Room for the places of one query, kept from query to query.
+    """Room for the places and documents of one query, kept from query to query.
 
     Fresh arrays of millions of places cost more to map than to use.
     """
 
-    def __init__(self, rows: int) -> None:
-        self.is_seen_R = np.zeros(rows, bool)
-        self.slot_R = np.zeros(rows, np.int32)
+    def __init__(self, documents: int) -> None:
+        self._is_seen_N = np.zeros(documents, bool)
+        self._slot_N = np.zeros(documents, np.int32)
         self._owner = np.zeros(0, np.int32)
         self._is_used = np.zeros(0, bool)
 
@@ -82,14 +56,71 @@ class Space:
         return self._owner, self._is_used
 
     def slots(
-        self, row_H: Int[np.ndarray, " H"]
-    ) -> tuple[Int[np.ndarray, " S"], Int[np.ndarray, " H"]]:
-        """The distinct rows, ascending, and the number of each row among them."""
-        self.is_seen_R[row_H] = True
-        row_S = np.flatnonzero(self.is_seen_R)
-        self.is_seen_R[row_S] = False
-        self.slot_R[row_S] = np.arange(len(row_S), dtype=np.int32)
-        return row_S, self.slot_R.take(row_H)
+        self, document_H: Int[np.ndarray, " H"]
+    ) -> tuple[Int[np.ndarray, " G"], Int[np.ndarray, " H"]]:
+        """The distinct documents, ascending, and the number of each among them."""
+        self._is_seen_N[document_H] = True
+        document_G = np.flatnonzero(self._is_seen_N)
+        self._is_seen_N[document_G] = False
+        self._slot_N[document_G] = np.arange(len(document_G), dtype=np.int32)
+        return document_G, self._slot_N.take(document_H)
+
+
+class Occurrences(NamedTuple):
+    """Occurrences of keys, sorted by document, then strongest first, then by place.
+
+    Attributes:
+      group_H: Number of the document among those that are looked at.
+      key_H: Key.
+      place_H: Place of its first token in the document.
+    """
+
+    group_H: Int[np.ndarray, " H"]
+    key_H: Int[np.ndarray, " H"]
+    place_H: Int[np.ndarray, " H"]
+
+
+def in_order(
+    group_H: Int[np.ndarray, " H"],
+    key_H: Int[np.ndarray, " H"],
+    place_H: Int[np.ndarray, " H"],
+    *,
+    keys: int,
+    longest: int,
+) -> Occurrences:
+    """Sorts occurrences; ``longest`` is the length of the longest document.
+
+    The three numbers are packed into one, as sorting numbers is several times faster
+    than sorting by them, and all three come back out of it.
+
+    Example:
+      >>> found = in_order(
+      ...     np.array([1, 0, 1]), np.array([2, 5, 2]), np.array([7, 0, 3]),
+      ...     keys=6, longest=8,
+      ... )
+      >>> [part.tolist() for part in found]
+      [[0, 1, 1], [5, 2, 2], [0, 3, 7]]
+    """
+    place_bits, key_bits = longest.bit_length(), keys.bit_length()
+    group_bits = int(group_H.max(initial=0)).bit_length()
+    is_short = place_bits + key_bits + group_bits < 32
+    dtype = np.int32 if is_short else np.int64
+    packed_H = group_H.astype(dtype) << key_bits
+    packed_H |= key_H.astype(dtype)
+    packed_H <<= place_bits
+    packed_H |= place_H.astype(dtype)
+    packed_H.sort()
+    pair_H = packed_H >> place_bits
+    packed_H &= (1 << place_bits) - 1
+    return Occurrences(pair_H >> key_bits, pair_H & ((1 << key_bits) - 1), packed_H)
+
+
+def pairs(
+    group_H: Int[np.ndarray, " H"], key_H: Int[np.ndarray, " H"]
+) -> tuple[Int[np.ndarray, " U"], Int[np.ndarray, " U"]]:
+    """Each key of each document once, of occurrences that are in order."""
+    is_new_H = is_first(group_H) | is_first(key_H)
+    return group_H[is_new_H], key_H[is_new_H]
 
 
 def settle(
@@ -110,39 +141,43 @@ def settle(
       size: Number of places.
       space: Scratch.
     """
-    is_taken_H = np.zeros(len(place_H), bool)
+    is_taken_H = np.ones(len(place_H), bool)
     owner, is_used = space.places(size)
     taken: list[np.ndarray] = []
-    live = np.arange(len(place_H))
-    while len(live):
-        length = length_H.take(live)
-        place_X = ranges(place_H.take(live), length)
-        order_X = np.repeat(np.arange(len(live), dtype=np.int32), length)
+    place_X = ranges(place_H, length_H)
+    own_X = np.repeat(np.arange(len(place_H), dtype=np.int32), length_H)
+    is_live_H = np.ones(len(place_H), bool)
+    while True:
         # Of repeated places the last write stays, so the strongest is written last.
-        owner[place_X[::-1]] = order_X[::-1]
-        first = np.cumsum(length) - length
-        wins = np.logical_and.reduceat(owner.take(place_X) == order_X, first)
-        is_taken_H[live[wins]] = True
-        taken.append(place_X[wins.take(order_X)])
+        owner[place_X[::-1]] = own_X[::-1]
+        beaten = own_X[owner.take(place_X) != own_X]
+        if not len(beaten):
+            break
+        is_live_H[own_X] = False
+        is_live_H[beaten] = True
+        waits_X = is_live_H.take(own_X)
+        taken.append(place_X[~waits_X])
         is_used[taken[-1]] = True
-        live = live[~np.logical_or.reduceat(is_used.take(place_X), first)]
+        place_X, own_X = place_X[waits_X], own_X[waits_X]
+        is_out_X = is_used.take(place_X)
+        is_taken_H[own_X[is_out_X]] = False
+        waits_X = is_taken_H.take(own_X)
+        place_X, own_X = place_X[waits_X], own_X[waits_X]
     for place_X in taken:
         is_used[place_X] = False
     return is_taken_H
 
 
 class Uses(NamedTuple):
-    """Keys of each document of a query, strongest first.
+    """Keys of some documents of a query, strongest first.
 
     Attributes:
-      document_G: The documents, ascending.
       start_T: Uses of document ``g`` are ``start_T[g]:start_T[g + 1]``.
       key_U: Key of each use.
       weight_U: What it adds.
       score_G: Sum of a document's weights.
     """
 
-    document_G: Int[np.ndarray, " G"]
     start_T: Int[np.ndarray, " T"]
     key_U: Int[np.ndarray, " U"]
     weight_U: Float[np.ndarray, " U"]
@@ -150,197 +185,88 @@ class Uses(NamedTuple):
 
 
 def uses(
-    document_G: Int[np.ndarray, " G"],
-    group_H: Int[np.ndarray, " H"],
-    key_H: Int[np.ndarray, " H"],
+    group_U: Int[np.ndarray, " U"],
+    key_U: Int[np.ndarray, " U"],
     weight_K: Float[np.ndarray, " K"],
     set_starts_T: Int[np.ndarray, " T"],
     set_tokens_F: Int[np.ndarray, " F"],
     *,
     repetition: float,
 ) -> Uses:
-    """What each key adds to each document it was found in, once a document.
+    """What each key adds to each document it was found in.
 
     ``rep(n) = w(n) * (1 - beta + beta * |set(n) - cov| / |set(n)|)``, ``cov`` being the
     tokens of the stronger keys of the document (SEAL, aggregate_evidence).
 
     Args:
-      document_G: Documents that occurrences are counted for.
-      group_H: Place of each occurrence's document among them.
-      key_H: Its key, ascending.
+      group_U: Documents, numbered from 0, ascending, each with a key at least.
+      key_U: Their keys (`pairs`).
       weight_K: Weight of each key.
       set_starts_T: Distinct tokens of key ``k`` are ``set_tokens_F[starts[k]:starts[k +
         1]]``.
       set_tokens_F: Those tokens, numbered from 0.
       repetition: ``beta``.
     """
-    placed = order(group_H, len(document_G))
-    group_H, key_H = group_H.take(placed), key_H.take(placed)
-    is_new_H = _is_first(group_H) | _is_first(key_H)
-    group_U, key_U = group_H[is_new_H], key_H[is_new_H]
-    start_G = np.flatnonzero(_is_first(group_U))
-    start_T = np.append(start_G, len(group_U))
-    length_K = set_starts_T[1:] - set_starts_T[:-1]
-    distinct_U = length_K.take(key_U)
-    fresh_U = distinct_U.copy()
-    # Only where a document has several keys can one repeat the tokens of another.
-    count_G = start_T[1:] - start_T[:-1]
-    shared_U = np.flatnonzero(np.repeat(count_G > 1, count_G))
-    fresh_U[shared_U] = _fresh_tokens(
-        group_U.take(shared_U), key_U.take(shared_U), set_starts_T, set_tokens_F
-    )
-    share_U = fresh_U / np.maximum(distinct_U, 1)
-    weight_U = weight_K.take(key_U) * (1 - repetition + repetition * share_U)
+    start_G = np.flatnonzero(is_first(group_U))
+    distinct_U = (set_starts_T[1:] - set_starts_T[:-1]).take(key_U)
+    fresh_U = _fresh_tokens(group_U, key_U, distinct_U, set_starts_T, set_tokens_F)
+    weight_U = weight_K.take(key_U) * whole(repetition, fresh_U / distinct_U)
     score_G = np.add.reduceat(weight_U, start_G) if len(start_G) else np.zeros(0)
-    return Uses(document_G[group_U[start_G]], start_T, key_U, weight_U, score_G)
+    return Uses(np.append(start_G, len(group_U)), key_U, weight_U, score_G)
 
 
-def _is_first(sorted_X: Int[np.ndarray, " X"]) -> Bool[np.ndarray, " X"]:
-    is_first_X = np.ones(len(sorted_X), bool)
-    np.not_equal(sorted_X[1:], sorted_X[:-1], out=is_first_X[1:])
-    return is_first_X
+def joined(parts: Sequence[Uses]) -> Uses:
+    """The uses of several lots of documents as one."""
+    before = np.cumsum([0, *(len(part.key_U) for part in parts)]).tolist()
+    starts = [part.start_T[:-1] + b for part, b in zip(parts, before, strict=False)]
+    return Uses(
+        np.append(np.concatenate(starts), before[-1]),
+        np.concatenate([part.key_U for part in parts]),
+        np.concatenate([part.weight_U for part in parts]),
+        np.concatenate([part.score_G for part in parts]),
+    )
+
+
+def taken(found: Uses, place_J: Int[np.ndarray, " J"]) -> Uses:
+    """The uses of some documents, in another order."""
+    first_J = found.start_T.take(place_J)
+    length_J = found.start_T.take(place_J + 1) - first_J
+    use_U = ranges(first_J, length_J)
+    return Uses(
+        np.append(0, np.cumsum(length_J)),
+        found.key_U.take(use_U),
+        found.weight_U.take(use_U),
+        found.score_G.take(place_J),
+    )
+
+
+def whole(
+    repetition: float, share_U: float | Float[np.ndarray, " U"] = 1.0
+) -> float | Float[np.ndarray, " U"]:
+    """The part of a key's weight that counts where a share of its tokens is fresh."""
+    return 1 - repetition + repetition * share_U
 
 
 def _fresh_tokens(
     group_U: Int[np.ndarray, " U"],
     key_U: Int[np.ndarray, " U"],
+    distinct_U: Int[np.ndarray, " U"],
     set_starts_T: Int[np.ndarray, " T"],
     set_tokens_F: Int[np.ndarray, " F"],
 ) -> Int[np.ndarray, " U"]:
     """How many tokens of each use no earlier use of its group has."""
     if not len(group_U):
         return np.zeros(0, np.int64)
-    first_U = set_starts_T.take(key_U)
-    length_U = set_starts_T.take(key_U + 1) - first_U
-    token_X = set_tokens_F.take(ranges(first_U, length_U))
-    use_X = np.repeat(np.arange(len(group_U), dtype=np.int32), length_U)
+    token_X = set_tokens_F.take(ranges(set_starts_T.take(key_U), distinct_U))
+    use_X = np.repeat(np.arange(len(group_U), dtype=np.int32), distinct_U)
     tokens, groups = int(set_tokens_F.max()) + 1, int(group_U[-1]) + 1
-    cell_X = np.repeat(group_U.astype(np.int64) * tokens, length_U) + token_X
+    cell_X = np.repeat(group_U.astype(np.int64) * tokens, distinct_U) + token_X
     if groups * tokens <= _MOST_CELLS:
         # Written backwards, so that each (group, token) is left to its first use.
         first_C = np.empty(groups * tokens, np.int32)
         first_C[cell_X[::-1]] = use_X[::-1]
         is_fresh_X = first_C.take(cell_X) == use_X
         return np.bincount(use_X[is_fresh_X], minlength=len(group_U))
-    placed = order(cell_X, groups * tokens)
-    is_fresh_X = _is_first(cell_X.take(placed))
+    placed = np.argsort(cell_X, kind="stable")
+    is_fresh_X = is_first(cell_X.take(placed))
     return np.bincount(use_X.take(placed)[is_fresh_X], minlength=len(group_U))
-
-
-class Trie(NamedTuple):
-    """The keys of many queries; each has a root for keys and the next for titles.
-
-    Attributes:
-      edge_E: ``node * vocabulary + token`` of every edge, ascending.
-      child_E: Node behind each edge.
-      key_N: Key that ends at each node, or -1.
-      has_children_N: Whether any edge leaves a node.
-    """
-
-    edge_E: Int[np.ndarray, " E"]
-    child_E: Int[np.ndarray, " E"]
-    key_N: Int[np.ndarray, " N"]
-    has_children_N: Bool[np.ndarray, " N"]
-
-
-def trie(
-    query_K: Int[np.ndarray, " K"],
-    is_title_K: Bool[np.ndarray, " K"],
-    starts_T: Int[np.ndarray, " T"],
-    tokens_F: Int[np.ndarray, " F"],
-    *,
-    queries: int,
-    vocabulary_size: int,
-) -> Trie:
-    """The trie of the keys of some queries, built level by level.
-
-    Args:
-      query_K: Query of each key.
-      is_title_K: Which keys only match at the beginning of a row.
-      starts_T: Key ``k`` is ``tokens_F[starts_T[k]:starts_T[k + 1]]``.
-      tokens_F: Tokens of the keys.
-      queries: Query ``q`` has the roots ``2 q`` and ``2 q + 1``.
-      vocabulary_size: Every token is below it.
-
-    Of equal keys the strongest, which is the first, is kept.
-    """
-    length_K = starts_T[1:] - starts_T[:-1]
-    node_K = 2 * query_K.astype(np.int64) + is_title_K
-    nodes = 2 * queries
-    key_N = [np.full(nodes, -1)]
-    edges: list[np.ndarray] = [np.zeros(0, np.int64)]
-    for depth in range(int(length_K.max(initial=0))):
-        live = np.flatnonzero(length_K > depth)
-        token = tokens_F[starts_T[live] + depth]
-        edge, place = np.unique(
-            node_K[live] * vocabulary_size + token, return_inverse=True
-        )
-        edges.append(edge)
-        node_K[live] = nodes + place
-        key = np.full(len(edge), -1)
-        # Written backwards, so that the strongest of equal keys is written last.
-        ends = live[length_K[live] == depth + 1][::-1]
-        key[node_K[ends] - nodes] = ends
-        key_N.append(key)
-        nodes += len(edge)
-    # Nodes are numbered as their edges come, and edges rise with the node they leave.
-    edge_E, child_E = np.concatenate(edges), np.arange(2 * queries, nodes)
-    has_children_N = np.zeros(nodes, bool)
-    has_children_N[edge_E // vocabulary_size] = True
-    return Trie(edge_E, child_E, np.concatenate(key_N), has_children_N)
-
-
-def scan(
-    found: Trie,
-    query: int,
-    token_X: Int[np.ndarray, " X"],
-    row_X: Int[np.ndarray, " X"],
-    end_R: Int[np.ndarray, " R"],
-    vocabulary_size: int,
-) -> tuple[Int[np.ndarray, " H"], Int[np.ndarray, " H"]]:
-    """Every occurrence of a query's keys in rows laid end to end.
-
-    Args:
-      found: The keys of all queries.
-      query: Whose keys are looked for.
-      token_X: Tokens of the rows.
-      row_X: Row of each place.
-      end_R: Place behind the last of each row.
-      vocabulary_size: Every token is below it.
-
-    Returns:
-      ``(place_H, key_H)``; the places of one key ascend.
-    """
-    # The first step looks at every place: a table is quicker there than a search.
-    base = 2 * query * vocabulary_size
-    own = slice(*np.searchsorted(found.edge_E, [base, base + 2 * vocabulary_size]))
-    first_V = np.full(2 * vocabulary_size, -1, np.int32)
-    first_V[found.edge_E[own] - base] = found.child_E[own]
-    node_X = first_V.take(token_X)
-    place = np.flatnonzero(node_X >= 0)
-    node = node_X.take(place)
-    if first_V[vocabulary_size:].max() >= 0:
-        # The first place of a row is tried once more, from the root of the titles.
-        begin = np.append(0, end_R[:-1])
-        title = first_V.take(token_X.take(begin) + np.int64(vocabulary_size))
-        place = np.append(place, begin[title >= 0])
-        node = np.append(node, title[title >= 0])
-    places: list[np.ndarray] = []
-    keys: list[np.ndarray] = []
-    for depth in itertools.count(1):
-        key = found.key_N.take(node)
-        is_end = key >= 0
-        places.append(place[is_end])
-        keys.append(key[is_end])
-        goes_on = found.has_children_N.take(node)
-        place, node = place[goes_on], node[goes_on]
-        is_inside = end_R.take(row_X.take(place)) > place + depth
-        place, node = place[is_inside], node[is_inside]
-        if not len(place):
-            break
-        edge = node.astype(np.int64) * vocabulary_size + token_X.take(place + depth)
-        at = np.searchsorted(found.edge_E, edge)
-        at = np.minimum(at, len(found.edge_E) - 1)
-        goes_on = found.edge_E.take(at) == edge
-        place, node = place[goes_on], found.child_E.take(at[goes_on])
-    return np.concatenate(places), np.concatenate(keys)

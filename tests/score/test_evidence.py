@@ -141,7 +141,7 @@ def test_rankings_equal_plain_python(options: dict, seed: int) -> None:
                 **plain,
             )
         )
-    index = _index(table, shards=1 + seed % 2)
+    index = _index(table, shards=1 + seed % 2, is_compact=seed > 3)
     corpus = rows.corpus_of(table)
     found = evidence.aggregate(
         queries, corpus, index, settings=keys.Settings(**options)

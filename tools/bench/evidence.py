@@ -90,7 +90,8 @@ def measure(tokens: int, queries: int, rounds: int) -> list[dict[str, Any]]:
 
     def positions(key: tuple[int, ...], at_start: bool) -> list[int]:
         lo, hi = index.find([key], at_document_start=at_start)
-        return index.locate(lo, hi, int((hi - lo).sum()))[0].tolist()
+        length = np.array([len(key)])
+        return index.locate(lo, hi, length, limit=int((hi - lo).sum()))[0].tolist()
 
     plain = evidence_oracle.Aggregator(
         [row.tolist() for row in np.split(tokens_E, starts_T[1:-1])],

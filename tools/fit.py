@@ -58,6 +58,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--extrapolate", type=float, default=10.0, help="times the range")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: fits.json")
+    parser.add_argument(
+        "--no-figures",
+        action="store_true",
+        help="of a table: write no PNG, SVG and checklist beside the fits",
+    )
+    parser.add_argument(
+        "--form",
+        nargs="+",
+        default=[],
+        metavar="KEY=TEXT",
+        help="answers to the survey's checklist: units, runs, policy, losses, "
+        "exclusions",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,14 +90,33 @@ def run(args: argparse.Namespace) -> int:
         return 0
     found = _study(args) if args.study else _table(args)
     default = args.study / "fits.json" if args.study else Path("fits.json")
-    fits.write(args.out or default, found)
+    out: Path = args.out or default
+    fits.write(out, found)
+    written = [out]
+    if args.table and not args.no_figures:
+        written.append(_pictures(out, found))
     if args.json:
         print(json.dumps(fits.to_json(found)))
     else:
         for fit in found:
             print(_shown(fit))
-        print(f"wrote {args.out or default}")
+        print(f"wrote {', '.join(map(str, written))}")
     return 0 if any(fit.is_fitted for fit in found) else _EPILOGUE_REFUSED
+
+
+def _pictures(out: Path, found: list[fits.Fit]) -> Path:
+    """A figure of each fit as PNG and SVG, and the checklist, in a folder beside."""
+    from gr_jax.core import artifacts
+    from gr_jax.report import checklist, contents, drawing, figures
+
+    study = contents.of_fits(out.parent, found)
+    folder = out.with_suffix("")
+    for place, fit in enumerate(found):
+        figure = figures.law_figure(study, fit, place)
+        for suffix in ("png", "svg"):
+            drawing.picture(figure, folder / f"{figure.key}.{suffix}")
+    artifacts.write_text(folder / "checklist.md", checklist.to_markdown(study))
+    return folder
 
 
 def _settings(args: argparse.Namespace) -> fitting.Settings:
@@ -102,7 +134,17 @@ def _settings(args: argparse.Namespace) -> fitting.Settings:
         seed=args.seed,
         null=args.null,
         extrapolate=args.extrapolate,
+        form=dict(_pairs(args.form, "--form", "KEY=TEXT")),
     )
+
+
+def _pairs(texts: list[str], flag: str, form: str) -> tuple[tuple[str, str], ...]:
+    from gr_jax.core import errors
+
+    pairs = [text.partition("=") for text in texts]
+    if any(not sign for _, sign, _ in pairs):
+        raise errors.UsageError(f"fit: {flag}: write {form}")
+    return tuple((name, text) for name, _, text in pairs)
 
 
 def _study(args: argparse.Namespace) -> list[fits.Fit]:
@@ -118,6 +160,7 @@ def _study(args: argparse.Namespace) -> list[fits.Fit]:
         records,
         requests=requests,
         settings=_settings(args),
+        folder=args.study,
         progress=progress_bars.bars(args),
     )
 
@@ -143,9 +186,6 @@ def _table(args: argparse.Namespace) -> list[fits.Fit]:
 
     if not (args.x and args.y):
         raise errors.UsageError("fit: --x and --y: name the columns of the table")
-    pairs = [text.partition("=") for text in args.where]
-    if any(not sign for _, sign, _ in pairs):
-        raise errors.UsageError("fit: --where: write COLUMN=TEXT")
     columns = reading.Columns(
         x=tuple(args.x),
         y=args.y,
@@ -153,7 +193,7 @@ def _table(args: argparse.Namespace) -> list[fits.Fit]:
         high=args.high,
         weight=args.weight,
         label=args.label,
-        where=tuple((name, text) for name, _, text in pairs),
+        where=_pairs(args.where, "--where", "COLUMN=TEXT"),
     )
     read: reading.Reading = reading.read(args.table, columns, is_lenient=args.lenient)
     for fault in read.faults:
@@ -197,6 +237,13 @@ def _shown(fit: fits.Fit) -> str:
     if fit.backtest.get("cuts"):
         factor = fit.backtest["factor"]
         lines.append(f"  back-test widens intervals of a new run {factor:.2f} times")
+    if spread := quality.get("queries"):
+        for name in (n for n in fit.params if n in ("alpha", "beta", "gamma", "sigma")):
+            (a, b), (c, d) = spread["alone"][name], spread["with_runs"][name]
+            lines.append(
+                f"  {name} by {spread['queries']} queries alone [{a:.4g}, {b:.4g}], "
+                f"by queries and runs [{c:.4g}, {d:.4g}]"
+            )
     for rival in quality.get("rivals", []):
         lines.append(
             f"  rival {rival['law']:16s} AICc {rival['aicc']:9.2f}  stacked weight "

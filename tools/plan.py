@@ -37,6 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reach", type=float, default=100.0, help="times beyond the fitted range"
     )
     parser.add_argument("--next", type=int, default=0, help="so many runs to do next")
+    rival = parser.add_argument_group("does A overtake B, and where")
+    rival.add_argument(
+        "--against",
+        metavar="TEXT",
+        help="B: a baseline's name, or part of a law's name; --fit names A",
+    )
+    rival.add_argument(
+        "--against-study", type=Path, metavar="DIR", help="where B is; default: A's"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,12 +57,15 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(f"would plan from {args.fits or args.study}")
         return 0
-    fit = _chosen(args)
-    result = _plans(fit, args)
-    if args.json:
-        print(json.dumps(result))
+    if args.against:
+        from tools import overtaking
+
+        result = overtaking.find(args)
+        shown = overtaking.shown
     else:
-        print(_shown(result))
+        result = _plans(_chosen(args), args)
+        shown = _shown
+    print(json.dumps(result) if args.json else shown(result))
     return 0
 
 

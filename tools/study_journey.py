@@ -110,7 +110,7 @@ def _fit_and_report(
     from tools import progress_bars
 
     progress = progress_bars.bars(args)
-    fitted = study_fits.fit_study(records, progress=progress)
+    fitted = study_fits.fit_study(records, folder=folder, progress=progress)
     fits.write(folder / "fits.json", fitted)
     return html.write(folder, progress=progress)
 

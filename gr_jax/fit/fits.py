@@ -32,7 +32,8 @@ class Fit:
       reason: Why it was refused, else empty; begins with the reason's name.
       warnings: Findings that a reader must see, each ``{"code", "message"}``.
       params: Coefficients with 95% intervals: ``{"value", "low", "high", "method"}``.
-      points: What was fitted: ``{"x", "y", "low", "high", "record", "runs"}``.
+      points: What was fitted: ``{"x", "y", "low", "high", "record", "runs",
+        "weight"}``.
       curve: The fitted curve ``x``, ``y`` over the range and beyond, with the 95%
         interval of the mean (``low``, ``high``), of a new run (``run_low``,
         ``run_high``) and of a new run widened by the back-test (``wide_low``,
@@ -43,7 +44,9 @@ class Fit:
       method: How intervals were made, and why so.
       certificate: Starts, polished, agreeing, share, tolerance.
       quality: ``sigma``, ``dof``, ``r2``, ``aicc``, ``n``, ``runs``, ``parameters``
-        and ``rivals``: other laws of the same points by squares (`rivals.Rival`).
+        and ``rivals``: other laws of the same points by squares (`rivals.Rival`); with
+        values on queries, ``queries``: how many, and intervals by resampling them
+        ``alone`` and ``with_runs``.
       backtest: ``cuts`` (fitted below, judged above), ``factor`` by which intervals of
         a new run were widened, ``largest``: the largest configuration left out.
       form: Answers to the survey checklist.

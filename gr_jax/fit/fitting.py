@@ -20,8 +20,7 @@ Optimum = optimum_module.Optimum
 Points = points_module.Points
 Uncertainty = Literal["auto", "pairs", "wild", "parametric-t", "profile"]
 
-# Below this many configurations a pairs resample often holds too few distinct points.
-PAIRS_FROM = 13
+PAIRS_FROM = bootstrap.PAIRS_FROM
 _STORED_DRAWS = 200
 _CURVE_POINTS = 60
 
@@ -73,7 +72,7 @@ def run(
       settings: How; the defaults serve most cases.
       group: What the runs share, stored as it is.
       query_RQ: The metric of each point on each query, if known: its resampling tells
-        how much of the uncertainty is the queries'. The points must then be distinct.
+        how much of the uncertainty is the queries'.
 
     Returns:
       A fit whose ``status`` is ``fitted``, or ``refused`` with a reason.
@@ -86,6 +85,8 @@ def run(
     """
     settings = settings or Settings()
     family = registry.get(law_name)
+    if query_RQ is not None:
+        query_RQ = points_module.merge_rows(points, query_RQ)
     points = points_module.merge_repeats(points)
     blank = Fit(
         name=name or f"{points.metric} by {','.join(points.axes)}",
@@ -117,15 +118,17 @@ def query_intervals(
     found: Optimum, query_RQ: Array, settings: Settings
 ) -> dict[str, Any]:
     """95% intervals that resampling the queries alone makes, and queries with runs."""
+    resamples, seed = settings.resamples, settings.seed
+    draws = {
+        "alone": bootstrap.two_way(
+            found, query_RQ, resamples=resamples, seed=seed, with_runs=False
+        ),
+        "with_runs": bootstrap.queries_and_runs(
+            found, query_RQ, resamples=resamples, seed=seed
+        ),
+    }
     spread: dict[str, Any] = {"queries": int(query_RQ.shape[1])}
-    for label, with_runs in (("alone", False), ("with_runs", True)):
-        draws_BP = bootstrap.two_way(
-            found,
-            query_RQ,
-            resamples=settings.resamples,
-            seed=settings.seed,
-            with_runs=with_runs,
-        )
+    for label, draws_BP in draws.items():
         table = found.coefficients(draws_BP)
         spread[label] = {
             name: np.percentile(value_B[np.isfinite(value_B)], [2.5, 97.5]).tolist()
@@ -353,6 +356,7 @@ def _point_rows(points: Points) -> list[dict[str, Any]]:
                 "high": float(points.high_R[i]),
                 "record": label,
                 "runs": int(points.runs_R[i]),
+                "weight": float(points.weight_R[i]),
             }
         )
     return rows

@@ -1,4 +1,4 @@
-"""From laws to decisions: cheapest plan, frontier, crossovers, the next runs."""
+"""From laws to decisions: the cheapest plan, the frontier, the next runs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gr_jax.core import errors
-from gr_jax.fit import bootstrap, costs, fits
-from gr_jax.fit import optimum as optimum_module
+from gr_jax.fit import costs, fits
 from gr_jax.fit.laws import law
 
 Array = law.Array
@@ -226,97 +225,6 @@ def frontier(
             }
         )
     return rows
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Crossover:
-    """Where method A becomes lower than method B.
-
-    Attributes:
-      x: Place, None if the curves do not cross in the range.
-      low: Lower end of the 95% interval over the draws that cross.
-      high: Upper end.
-      share: Share of draws in which they cross.
-      is_paired: Whether both methods were resampled by the same queries.
-    """
-
-    x: float | None
-    low: float | None
-    high: float | None
-    share: float
-    is_paired: bool
-
-
-def crossover(
-    one: optimum_module.Optimum,
-    other: optimum_module.Optimum,
-    *,
-    one_RQ: Float[np.ndarray, "R Q"] | None = None,
-    other_RQ: Float[np.ndarray, "R2 Q"] | None = None,
-    reach: float = 10.0,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Crossover:
-    """Where the curve of one method falls below another's, with an interval.
-
-    With the values of both on the same queries, each draw resamples the queries once
-    for both: what makes queries hard cancels in the difference. Without them both fits
-    are resampled on their own.
-
-    Args:
-      one: Method A, a law of one axis.
-      other: Method B, in the same axis.
-      one_RQ: Values of A's points on the queries.
-      other_RQ: Values of B's points on the same queries, in the same order.
-      reach: The search goes this many times beyond both ranges.
-      resamples: Draws.
-      seed: Of the streams.
-    """
-    x_R = np.concatenate([one.points.x_RA[:, 0], other.points.x_RA[:, 0]])
-    low, high = float(x_R.min()) / reach, float(x_R.max()) * reach
-    axis_R = _spaced(low, high, 600)[:, None]
-    is_paired = one_RQ is not None and other_RQ is not None
-    draws: list[Array] = []
-    for place, (found, values_RQ) in enumerate(((one, one_RQ), (other, other_RQ))):
-        if is_paired and values_RQ is not None:
-            # The queries are drawn first from the stream: one seed, the same queries.
-            draws.append(
-                bootstrap.two_way(found, values_RQ, resamples=resamples, seed=seed)
-            )
-        else:
-            draws.append(
-                bootstrap.parametric(found, resamples=resamples, seed=seed + place)
-            )
-    best_1R = one.values(axis_R) - other.values(axis_R)
-    gap_BR = one.values(axis_R, draws[0]) - other.values(axis_R, draws[1])
-    x_B = _falls_below(gap_BR, axis_R[:, 0])
-    crossing_B = x_B[np.isfinite(x_B)]
-    best = float(_falls_below(best_1R, axis_R[:, 0])[0])
-    ends = (
-        np.percentile(crossing_B, [2.5, 97.5]).tolist()
-        if crossing_B.size
-        else (None, None)
-    )
-    return Crossover(
-        x=best if np.isfinite(best) else None,
-        low=ends[0],
-        high=ends[1],
-        share=float(np.isfinite(x_B).mean()),
-        is_paired=is_paired,
-    )
-
-
-def _falls_below(gap_BR: Array, x_R: Array) -> Array:
-    """The last place where a gap goes from positive to negative, NaN without one."""
-    is_fall_BR = (gap_BR[:, :-1] > 0) & (gap_BR[:, 1:] <= 0)
-    last_B = is_fall_BR.shape[1] - 1 - is_fall_BR[:, ::-1].argmax(axis=1)
-    rows = np.arange(gap_BR.shape[0], dtype=np.intp)
-    before_B, after_B = gap_BR[rows, last_B], gap_BR[rows, last_B + 1]
-    width_B = np.where(before_B == after_B, 1.0, before_B - after_B)
-    log_x_R = np.log(x_R)
-    part_B = before_B / width_B
-    value_B = log_x_R[last_B] + part_B * (log_x_R[last_B + 1] - log_x_R[last_B])
-    return np.where(is_fall_BR.any(axis=1), np.exp(value_B), np.nan)
 
 
 def next_runs(

@@ -111,7 +111,7 @@ def find(
     objective: Objective,
     *,
     start_SP: Array | None = None,
-    keep: int = 64,
+    keep: int = 32,
 ) -> Optimum:
     """Screens starts, polishes the best and takes the lowest."""
     setting = family.bind(points.x_RA, points.y_R)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Float
 
 from gr_jax.core import errors
@@ -131,8 +132,7 @@ def merge_repeats(points: Points) -> Points:
     The interval of a mean is the mean interval: seeds share their queries, so
     averaging them does not shrink the error that the queries make.
     """
-    group_R = points.configurations()
-    rows = [np.flatnonzero(group_R == g) for g in dict.fromkeys(group_R.tolist())]
+    rows = _groups(points)
 
     def mean(values_R: Array) -> Array:
         return np.array([values_R[row].mean() for row in rows])
@@ -144,6 +144,17 @@ def merge_repeats(points: Points) -> Points:
         low_R=mean(points.low_R),
         high_R=mean(points.high_R),
         weight_R=mean(points.weight_R),
-        labels=tuple("+".join(points.labels[i] for i in row) for row in rows),
+        labels=tuple("+".join(points.labels[int(i)] for i in row) for row in rows),
         runs_R=np.array([points.runs_R[row].sum() for row in rows]),
     )
+
+
+def merge_rows(points: Points, value_RQ: Float[np.ndarray, "R Q"]) -> Array:
+    """Rows of a table of the points, averaged as `merge_repeats` averages points."""
+    return np.stack([value_RQ[row].mean(axis=0) for row in _groups(points)])
+
+
+def _groups(points: Points) -> list[npt.NDArray[np.intp]]:
+    """Rows of each configuration, in order of their first."""
+    group_R = points.configurations()
+    return [np.flatnonzero(group_R == g) for g in dict.fromkeys(group_R.tolist())]

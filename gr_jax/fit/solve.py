@@ -24,6 +24,7 @@ Target = objective_module.Target
 AGREEMENT = 1e-6
 _CHUNK_NUMBERS = 1 << 16
 _SCREENED = 8
+_RANKED_ON = 48
 _DAMPING_START = 1e-3
 _DAMPING_MIN = 1e-12
 _DAMPING_MAX = 1e10
@@ -353,23 +354,42 @@ def screen(
 ) -> Array:
     """The ``keep`` best starts, best first.
 
-    All are ranked by the objective where they lie; a few steps of the better ones
-    (eight times as many as are kept) rank those anew.
+    All are ranked by the objective where they lie, on a part of the points that spans
+    their values; a few steps of the better ones (eight times as many as are kept) rank
+    those anew, on all points.
     """
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        rank_S = np.concatenate(
-            [
-                target.total(family.predict(setting, part_SP))
-                for part_SP in np.array_split(
-                    start_SP, 1 + start_SP.size // _CHUNK_NUMBERS
-                )
-            ]
-        )
-    best_SP = start_SP[np.argsort(rank_S, kind="stable")[: _SCREENED * keep]]
+    best_SP = start_SP
+    if start_SP.shape[0] > _SCREENED * keep:
+        few, some = _spanning(family, setting, target)
+        rows = max(1, _CHUNK_NUMBERS // few.log_x_RA.shape[0])
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            rank_S = np.concatenate(
+                [
+                    some.total(family.predict(few, start_SP[i : i + rows]))
+                    for i in range(0, start_SP.shape[0], rows)
+                ]
+            )
+        best_SP = start_SP[np.argsort(rank_S, kind="stable")[: _SCREENED * keep]]
     best_SP = np.unique(best_SP, axis=0)
     quick = minimise(family, setting, target, best_SP, steps=2, tolerance=0.0)
     order_S = np.argsort(quick.total_B, kind="stable")
     return quick.theta_BP[order_S[:keep]]
+
+
+def _spanning(
+    family: law.Law, setting: law.Setting, target: Target
+) -> tuple[law.Setting, Target]:
+    """A law and its target on at most `_RANKED_ON` points, spread over the values."""
+    points = setting.log_x_RA.shape[0]
+    count = min(points, _RANKED_ON)
+    places = (np.arange(count, dtype=np.intp) * (points - 1)) // max(count - 1, 1)
+    chosen = np.argsort(target.value_BR[0], kind="stable")[places]
+    few = family.at(setting, np.exp(setting.log_x_RA[chosen]))
+    return few, dataclasses.replace(
+        target,
+        value_BR=target.value_BR[:, chosen],
+        weight_BR=target.weight_BR[:, chosen],
+    )
 
 
 def _rounding(target: Target) -> float:
@@ -386,7 +406,7 @@ def optimum(
     target: Target,
     *,
     start_SP: Array | None = None,
-    keep: int = 64,
+    keep: int = 32,
     steps: int = 120,
 ) -> tuple[Array, float, Certificate]:
     """The lowest point found from a grid of starts, with the evidence for it.

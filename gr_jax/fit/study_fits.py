@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter, defaultdict
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from gr_jax.core import progress as progress_module
-from gr_jax.fit import fits, fitting
+from gr_jax.fit import fits, fitting, query_values
 from gr_jax.fit import points as points_module
 
 Fit = fits.Fit
@@ -87,13 +88,15 @@ def fit_study(
     *,
     requests: tuple[Request, ...] | None = None,
     settings: fitting.Settings | None = None,
+    folder: Path | None = None,
     progress: progress_module.Progress = progress_module.SILENT,
 ) -> list[Fit]:
     """Every requested law for every collection, split, identifier kind and family.
 
     Of the runs that share what a request holds fixed, the group with most
     configurations is fitted; between equals, the one with more data, then the more
-    common decoding setting. A request whose metric no run has is left out.
+    common decoding setting. A request whose metric no run has is left out. With the
+    study's ``folder``, values on single queries are resampled where they are kept.
     """
     requests = requests or default_requests()
     base = settings or fitting.Settings()
@@ -104,7 +107,7 @@ def fit_study(
     progress.start("fit", len(families) * len(requests))
     for key, runs in families.items():
         for request in requests:
-            fit = _fit(dict(zip(FAMILY, key, strict=True)), runs, request, base)
+            fit = _fit(dict(zip(FAMILY, key, strict=True)), runs, request, base, folder)
             if fit is not None:
                 found.append(fit)
             progress.advance()
@@ -117,6 +120,7 @@ def _fit(
     runs: list[Record],
     request: Request,
     base: fitting.Settings,
+    folder: Path | None,
 ) -> Fit | None:
     usable = [run for run in runs if _usable(run, request)]
     if not usable:
@@ -127,13 +131,30 @@ def _fit(
     title = "/".join(family[f] for f in ("collection", "identifier_kind", "arch"))
     held = ", ".join(f"{k} {v}" for k, v in shared.items() if v not in (None, ""))
     form = {**_form(chosen, request), **base.form}
+    points = points_of(chosen, request)
     return fitting.run(
-        points_of(chosen, request),
+        points,
         request.law,
         name=f"{title}: {request.y} by {','.join(request.x)}",
         settings=dataclasses.replace(base, null=null, form=form),
         group={**family, **shared, "held": held},
+        query_RQ=None if folder is None else _on_queries(folder, chosen, points),
     )
+
+
+def _on_queries(
+    folder: Path, runs: list[Record], points: points_module.Points
+) -> points_module.Array | None:
+    """Values of the points on each query; None where they are not the points' own.
+
+    A loss is a mean over pairs, which is the mean over queries only where every query
+    has as many.
+    """
+    table = query_values.of_runs(folder, runs, points.metric)
+    if table is None:
+        return None
+    gap_R = np.abs(table.value_RQ.mean(axis=1) - points.y_R)
+    return table.value_RQ if (gap_R <= 1e-6 * np.abs(points.y_R)).all() else None
 
 
 def _usable(run: Record, request: Request) -> bool:
@@ -217,6 +238,27 @@ def points_of(runs: list[Record], request: Request) -> points_module.Points:
         axes=request.x,
         metric=request.y,
     )
+
+
+def query_table(
+    folder: Path, records: list[Record], fit: Fit
+) -> query_values.Table | None:
+    """Values of a stored fit's points on each query; None where they are not kept."""
+    fields = fit.x.split(",")
+    held = {k: v for k, v in fit.group.items() if k in (*FAMILY, *_DECODING)}
+    tables: list[query_values.Table | None] = []
+    for point in fit.points:
+        cells = set(str(point["record"]).split("+"))
+        places = np.atleast_1d(point["x"])
+        runs = [
+            run
+            for run in records
+            if run.get("cell") in cells
+            and all(str(run.get(k)) == str(v) for k, v in held.items())
+            and np.allclose([axis_value(run, f) or 0.0 for f in fields], places)
+        ]
+        tables.append(query_values.of_runs(folder, runs, fit.y))
+    return query_values.stacked(tables)
 
 
 def _form(runs: list[Record], request: Request) -> dict[str, str]:

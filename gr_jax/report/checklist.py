@@ -31,6 +31,8 @@ def _hypothesis(study: contents.Study) -> str:
 
 
 def _runs(study: contents.Study) -> str:
+    if not study.rows:
+        return _forms(study.fits, "runs", "range")
     records = [row.record for row in study.rows]
     sizes = [r.params_non_embedding for r in records]
     data = [r.data_examples for r in records]
@@ -45,6 +47,8 @@ def _runs(study: contents.Study) -> str:
 
 
 def _policy(study: contents.Study) -> str:
+    if not study.rows:
+        return _forms(study.fits, "policy")
     records = [row.record for row in study.rows]
     batches = sorted({r.batch for r in records})
     steps = sorted({r.steps for r in records})
@@ -74,7 +78,8 @@ def _optimiser(study: contents.Study) -> str:
 def _validation(study: contents.Study) -> str:
     tested = [f for f in study.fits if f.backtest]
     refused = [f for f in study.fits if not f.is_fitted]
-    judged = f"; {len(study.baselines)} rival(s) on the same queries"
+    rivals = len(study.baselines)
+    judged = f"; {rivals} rival(s) on the same queries" if rivals else ""
     return (
         f"{len(tested)} of {len(study.fits)} fits back-tested on their largest "
         f"configurations; {len(refused)} refused{judged}"
@@ -103,3 +108,11 @@ _QUESTIONS: list[tuple[str, Callable[[contents.Study], str]]] = [
 def answers(study: contents.Study) -> list[tuple[str, str]]:
     """Question and answer, in the survey's order."""
     return [(question, answer(study)) for question, answer in _QUESTIONS]
+
+
+def to_markdown(study: contents.Study) -> str:
+    """The form as a page, to be completed where nothing stored answers."""
+    lines = ["# The survey's questions about this fit", ""]
+    for question, answer in answers(study):
+        lines += [f"**{question}**", "", answer, ""]
+    return "\n".join(lines)

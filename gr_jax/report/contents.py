@@ -116,6 +116,19 @@ class Study:
         return next((row for row in self.rows if row.line == line), None)
 
 
+def of_fits(folder: Path, fits: list[stored_fits.Fit]) -> Study:
+    """A study of which nothing is known but its fits, such as those of a table."""
+    return Study(
+        folder=folder,
+        rows=[],
+        fits=fits,
+        baselines=[],
+        artifacts=[],
+        config={},
+        problems=[],
+    )
+
+
 def _read_rows(path: Path) -> list[Row]:
     rows: list[Row] = []
     for line, value in enumerate(artifacts.read_jsonl(path), start=1):

@@ -1,9 +1,9 @@
-"""Draws a figure: as plotly JSON with colour names, or as a PNG by matplotlib."""
+"""Draws a figure: as plotly JSON with colour names, or a PNG or SVG by matplotlib."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gr_jax.report import figures
 
@@ -213,8 +213,21 @@ def _draw(axes: Any, series: figures.Series) -> None:
         )
 
 
-def png(figure: figures.Figure, path: Path) -> None:
-    """Writes the figure as a PNG file; the same data give the same bytes."""
+def picture(figure: figures.Figure, path: Path) -> None:
+    """Writes the figure as PNG or SVG, by the suffix; equal data give equal bytes."""
+    import matplotlib
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Without a salt of ours the names of an SVG's parts are drawn at random.
+    salted = cast(Any, matplotlib).rc_context(
+        {"svg.hashsalt": "gr-jax", "svg.fonttype": "none"}
+    )
+    with salted:
+        unsaid = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+        _canvas(figure).savefig(path, metadata=unsaid)
+
+
+def _canvas(figure: figures.Figure) -> Any:
     from matplotlib.backends import backend_agg
     from matplotlib.figure import Figure as Canvas
 
@@ -260,7 +273,4 @@ def png(figure: figures.Figure, path: Path) -> None:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     top.legend(fontsize=8, frameon=False, loc="best")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.savefig(  # pyright: ignore[reportUnknownMemberType]  # partly untyped
-        path, metadata={"Software": None}
-    )
+    return canvas

@@ -186,6 +186,8 @@ def _curve(
     ):
         if len(x[part]) < 2:
             continue
+        if is_named:
+            series += _new_runs(curve, part, colour, is_dashed=dashed)
         if columns["low"]:
             series.append(
                 Series(
@@ -209,6 +211,29 @@ def _curve(
                 dashed=dashed,
             )
         )
+    return series
+
+
+def _new_runs(
+    curve: Mapping[str, Any], part: slice, colour: int, *, is_dashed: bool
+) -> list[Series]:
+    """Bands of a new run: widened by the back-test, and as the noise alone has it."""
+    series: list[Series] = []
+    for kind, name in (("wide", "new run, back-tested"), ("run", "new run, naive")):
+        low, high = (_numbers(curve.get(f"{kind}_{end}")) for end in ("low", "high"))
+        if low and high:
+            series.append(
+                Series(
+                    name="" if is_dashed else f"95% of a {name}",
+                    kind="band",
+                    x=[float(v) for v in curve["x"]][part],
+                    y=_numbers(curve["y"])[part],
+                    low=low[part],
+                    high=high[part],
+                    colour=colour,
+                    dashed=True,
+                )
+            )
     return series
 
 

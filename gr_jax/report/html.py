@@ -141,10 +141,11 @@ def _laws(study: contents.Study, drawn: dict[str, figures.Figure]) -> str:
                 small += card
         cards += f'<div class="grid2">{small}</div>' if small else ""
     lead = (
-        "Points are cells with their 95% intervals, the band is the interval of the "
-        "mean. Beyond the largest measured point the curve is dotted: an "
-        "extrapolation. Dashed rules are null values and rivals. Click a point to see "
-        "its record."
+        "Points are cells with their 95% intervals. The dark band is the interval of "
+        "the mean, the lighter one that of a new run as the noise has it, the lightest "
+        "that of a new run widened by what the back-test needed. Beyond the largest "
+        "measured point the curve is dotted: an extrapolation. Dashed rules are null "
+        "values and rivals. Click a point to see its record."
     )
     body = cards or '<div class="card">No law was asked for.</div>'
     return sections.section("laws", "Laws", lead, body)
@@ -271,7 +272,8 @@ def page(study: contents.Study) -> str:
             '<button class="push" id="theme" type="button">light / dark</button>',
             f"</div></nav><main>{header}{_body(study, drawn)}",
             f"<footer>gr-jax, commit {markup.escape(commits)}. Tables as CSV and "
-            f"figures as PNG lie beside this page in <code>{FILES}/</code>.</footer>",
+            f"figures as PNG and SVG lie beside this page in <code>{FILES}/</code>."
+            "</footer>",
             '</main><aside id="drawer" aria-label="record"><div class="bar"><h2 '
             'style="margin:0">Record</h2><button id="drawer-close" type="button">close'
             '</button></div><div id="drawer-body"></div></aside>',
@@ -309,7 +311,8 @@ def write(
             artifacts.write_text(files / f"{table.key}.csv", tables.to_csv(table))
             progress.advance()
         for figure in drawn:
-            drawing.png(figure, files / f"{figure.key}.png")
+            for suffix in ("png", "svg"):
+                drawing.picture(figure, files / f"{figure.key}.{suffix}")
             progress.advance()
     artifacts.write_text(folder / PAGE, page(study))
     progress.advance()

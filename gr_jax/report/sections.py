@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gr_jax.evaluate import significance
 from gr_jax.fit import fits as stored_fits
-from gr_jax.report import contents, markup, notation, tables
+from gr_jax.report import contents, judged, markup, notation, tables
 
 escape = markup.escape
 _EXPONENTS = ("alpha", "beta", "gamma")
@@ -185,24 +185,14 @@ def _quality(fit: stored_fits.Fit) -> str:
     if quality:
         parts.append(
             f"{quality.get('n')} points, {quality.get('parameters')} parameters, "
-            f"residual spread {notation.number(quality.get('sigma'))}"
+            f"{quality.get('dof')} degrees of freedom; residual spread "
+            f"{notation.number(quality.get('sigma'))}"
         )
     if seen:
         parts.append(f"{seen.get('agreeing')} of {seen.get('polished')} starts agree")
     if fit.method:
         parts.append(f"intervals: {fit.method}")
     return "".join(f'<p class="note">{escape(part)}</p>' for part in parts)
-
-
-def _backtest(fit: stored_fits.Fit) -> str:
-    if not fit.backtest:
-        return '<p class="note">Not back-tested.</p>'
-    shown = "; ".join(
-        f"{name.replace('_', ' ')} {notation.told(value)}"
-        for name, value in fit.backtest.items()
-        if not isinstance(value, list | dict)
-    )
-    return f'<p class="note">Back-test: {escape(shown)}</p>' if shown else ""
 
 
 def _held(fit: stored_fits.Fit) -> str:
@@ -216,7 +206,8 @@ def law_card(fit: stored_fits.Fit, place: int, figure: str) -> str:
     state = markup.tag(fit.status, "good" if fit.is_fitted else "bad")
     side = f'<div class="formula mono">{escape(fit.formula)}</div>'
     if fit.is_fitted:
-        side += _param_rows(fit, source) + _quality(fit) + _backtest(fit)
+        side += _param_rows(fit, source) + _quality(fit)
+        side += judged.queries(fit) + judged.backtest(fit) + judged.rivals(fit)
     else:
         side += f'<p class="note bad">{escape(fit.reason)}</p>'
     side += "".join(

@@ -15,6 +15,7 @@ from gr_jax.core import artifacts, records
 from gr_jax.core import progress as progresses
 from gr_jax.data import arrays
 from gr_jax.evaluate import contrastive, losses, metrics, trec
+from gr_jax.fit import query_values
 from gr_jax.identifiers import codec
 from gr_jax.model import accounting, families, ladder, protocol
 from gr_jax.model import config as model_config
@@ -25,6 +26,7 @@ from gr_jax.train import loop
 RECORDS = "records.jsonl"
 _LOSSES = "losses.npz"
 _TRAIN = "train"
+_CONTRASTIVE = query_values.CONTRASTIVE
 _SCHEMA = 1
 
 
@@ -178,8 +180,12 @@ def _score(
             target_tokens_E=stored["target_tokens_E"],
         )
     study = one.material.study
-    measures, _ = contrastive.evaluate(
+    measures, per_query = contrastive.evaluate(
         columns, seed=study.seed, resamples=study.resamples
+    )
+    artifacts.write_jsonl(
+        one.folder / _CONTRASTIVE,
+        [{"query": query, **row} for query, row in sorted(per_query.items())],
     )
     return measures, float(manifest.facts["wall_s"])
 

@@ -27,6 +27,7 @@ from gr_jax.fit import (
     study_fits,
 )
 from gr_jax.fit.laws import registry
+from tools import cli
 
 QUICK = fitting.Settings(resamples=200, has_rivals=False)
 POWER = registry.get("single-power")
@@ -314,3 +315,27 @@ def test_runs_find_their_laws() -> None:
     assert "1-recall@1 by params_non_embedding" not in by_name  # no run has it
     for point in size.points:
         assert point["low"] < point["y"] < point["high"]
+
+
+def test_a_table_gives_fits_figures_and_the_checklist(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "runs.csv"
+    x_R = np.geomspace(1e4, 1e8, 9)
+    rows = zip(x_R.tolist(), curve(x_R, noise=0.01).tolist(), strict=True)
+    table.write_text("N,loss\n" + "".join(f"{x},{y}\n" for x, y in rows))
+    out = tmp_path / "out.json"
+    command = ["fit", "--table", str(table), "--x", "N", "--y", "loss"]
+    command += ["--resamples", "100", "--out", str(out), "--form", "units=in millions"]
+    assert cli.main(command) == 0
+    assert "rival" in capsys.readouterr().out
+    (fit,) = fits.read(out)
+    assert fit.is_fitted
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["checklist.md", "fit-0-loss-by-n.png", "fit-0-loss-by-n.svg"]
+    form = (tmp_path / "out" / "checklist.md").read_text()
+    assert "in millions" in form
+    assert "not stored" in form  # the policy, which nobody told
+    picture = (tmp_path / "out" / "fit-0-loss-by-n.svg").read_text()
+    assert "<svg" in picture
+    assert "back-tested" in picture

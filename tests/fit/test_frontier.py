@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gr_jax.core import errors
-from gr_jax.fit import costs, fits, fitting, frontier, objective, optimum, points
-from gr_jax.fit.laws import law, registry
+from gr_jax.fit import costs, fits, fitting, frontier, objective, points
+from gr_jax.fit.laws import law
 
 SQUARES = objective.Objective(loss="squares")
 QUICK = fitting.Settings(resamples=200, has_rivals=False, objective=SQUARES)
@@ -114,39 +114,6 @@ def test_the_ledger_is_measured_on_records() -> None:
     )
     with pytest.raises(errors.InputError, match="no train_flops"):
         costs.measured([])
-
-
-def test_curves_cross_where_they_were_planted_and_pairing_narrows() -> None:
-    generator = np.random.default_rng(0)
-    x_R = np.geomspace(1e4, 1e8, 14)
-    hard_Q = np.exp(0.6 * generator.standard_normal(300))
-
-    def method(floor: float, scale: float) -> np.ndarray:
-        level_R = floor + (scale / x_R) ** 0.5
-        own_RQ = np.exp(0.05 * generator.standard_normal((14, 300)))
-        return level_R[:, None] * hard_Q * own_RQ
-
-    # 1 + (9e4/x)^.5 falls below 1.1 + (4e4/x)^.5 at x = (100 / 0.1)^2 = 1e6.
-    one_RQ, other_RQ = method(1.0, 9e4), method(1.1, 4e4)
-    one, other = (
-        optimum.find(
-            registry.get("single-power"), points.make(x_R, v.mean(axis=1)), SQUARES
-        )
-        for v in (one_RQ, other_RQ)
-    )
-    paired = frontier.crossover(
-        one, other, one_RQ=one_RQ, other_RQ=other_RQ, resamples=200
-    )
-    loose = frontier.crossover(one, other, resamples=200)
-    assert paired.is_paired
-    assert not loose.is_paired
-    assert paired.x == pytest.approx(1e6, rel=0.3)
-    assert paired.low is not None
-    assert paired.high is not None
-    assert paired.low < 1e6 < paired.high
-    assert paired.share > 0.9
-    never = frontier.crossover(one, one, resamples=50)
-    assert never.x is None
 
 
 def test_next_runs_lower_the_variance_as_refitting_does(planned: fits.Fit) -> None:

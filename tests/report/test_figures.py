@@ -137,11 +137,11 @@ def _without_colours(value):
 
 def test_png_files_are_the_same_twice(study, tmp_path):
     overview = figures.overview(study)
-    drawing.png(overview, tmp_path / "a.png")
-    drawing.png(overview, tmp_path / "b.png")
+    drawing.picture(overview, tmp_path / "a.png")
+    drawing.picture(overview, tmp_path / "b.png")
     first = (tmp_path / "a.png").read_bytes()
     assert first[:4] == b"\x89PNG"
     assert first == (tmp_path / "b.png").read_bytes()
     other = dataclasses.replace(overview, series=overview.series[:1])
-    drawing.png(other, tmp_path / "c.png")
+    drawing.picture(other, tmp_path / "c.png")
     assert (tmp_path / "c.png").read_bytes() != first

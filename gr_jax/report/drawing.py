@@ -235,7 +235,7 @@ def _canvas(figure: figures.Figure) -> Any:
     backend_agg.FigureCanvasAgg(canvas)
     ratios = [4, 1] if figure.residuals else [1]
     # Fixed margins: measuring them takes longer than drawing.
-    margins = {"left": 0.12, "right": 0.97, "bottom": 0.11, "top": 0.92, "hspace": 0.12}
+    margins = {"left": 0.14, "right": 0.97, "bottom": 0.11, "top": 0.92, "hspace": 0.12}
     grid: Any = canvas.subplots(
         len(ratios),
         1,

@@ -16,6 +16,7 @@ Kind = Literal["points", "line", "band", "rule"]
 Numbers = list[float | None]
 _NEAR_SPANS = 1.0
 _RIVALS = (4, 5, 1)
+_MOST_GROUPS = 12
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,22 +144,44 @@ def _note(rows: Sequence[contents.Row], point: Mapping[str, Any]) -> str:
 # -------------------------------------------------------------------- figure of a fit
 
 
+def _groups(fit: stored_fits.Fit) -> list[tuple[str, list[int]]]:
+    """Points that share a colour: a place of the further axes, or about one.
+
+    With more places than a legend can hold, each point joins the nearest of the places
+    that have a curve.
+    """
+    others = [tuple(_list(point["x"])[1:]) for point in fit.points]
+    places = sorted(set(others))
+    second = notation.axis(fit.x.split(",")[-1])
+    about = ""
+    if len(places) > _MOST_GROUPS:
+        families = cast("list[dict[str, Any]]", fit.curve.get("families") or [])
+        places = sorted({tuple(_list(one["at"])) for one in families}) or places[:1]
+        about = "about "
+    groups: dict[int, list[int]] = {place: [] for place in range(len(places))}
+    for index, other in enumerate(others):
+        nearest = min(range(len(places)), key=lambda p: _gap(places[p], other))
+        groups[nearest].append(index)
+    return [
+        (f"{second} {about}{notation.count(places[p][-1])}" if places[p] else "", found)
+        for p, found in groups.items()
+    ]
+
+
+def _gap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """Distance of two places in logs."""
+    return sum(abs(math.log(a / b)) for a, b in zip(one, other, strict=True))
+
+
 def _points(study: contents.Study, fit: stored_fits.Fit) -> list[Series]:
     """The fit's points; of a law with two axes, apart by the second."""
-    apart: dict[tuple[float, ...], list[int]] = {}
-    for place, point in enumerate(fit.points):
-        apart.setdefault(tuple(_list(point["x"])[1:]), []).append(place)
-    second = notation.axis(fit.x.split(",")[-1])
     series: list[Series] = []
-    for colour, (others, places) in enumerate(sorted(apart.items())):
+    for colour, (label, places) in enumerate(_groups(fit)):
         chosen = [fit.points[i] for i in places]
         rows = [rows_of_point(study, fit, point) for point in chosen]
-        name = "measured, 95%"
-        if others:
-            name = f"{second} {notation.count(others[-1])}"
         series.append(
             Series(
-                name=name,
+                name=label or "measured, 95%",
                 kind="points",
                 x=[_list(p["x"])[0] for p in chosen],
                 y=_numbers([p["y"] for p in chosen]),
@@ -240,10 +263,8 @@ def _new_runs(
 def _residuals(fit: stored_fits.Fit, points: Sequence[Series]) -> list[Series]:
     if len(fit.residuals) != len(fit.points):
         return []
-    others = [tuple(_list(p["x"])[1:]) for p in fit.points]
     series: list[Series] = []
-    for shown, other in zip(points, sorted(set(others)), strict=True):
-        chosen = [i for i, o in enumerate(others) if o == other]
+    for shown, (_, chosen) in zip(points, _groups(fit), strict=True):
         series.append(
             dataclasses.replace(
                 shown,
@@ -323,6 +344,8 @@ def law_figure(study: contents.Study, fit: stored_fits.Fit, place: int) -> Figur
         largest = max((x for s in points for x in s.x), default=0.0)
         families = cast("list[dict[str, Any]]", fit.curve.get("families") or [])
         others = sorted({tuple(_list(p["x"])[1:]) for p in fit.points})
+        if len(others) > _MOST_GROUPS:
+            others = sorted({tuple(_list(one["at"])) for one in families})
         for one in families:
             at = tuple(_list(one["at"]))
             colour = others.index(at) if at in others else 0

@@ -8,6 +8,7 @@ import math
 import plotly.graph_objects
 import pytest
 
+from gr_jax.fit import fits
 from gr_jax.report import contents, drawing, figures
 
 
@@ -145,3 +146,25 @@ def test_png_files_are_the_same_twice(study, tmp_path):
     other = dataclasses.replace(overview, series=overview.series[:1])
     drawing.picture(other, tmp_path / "c.png")
     assert (tmp_path / "c.png").read_bytes() != first
+
+
+def test_many_places_of_the_second_axis_join_the_nearest_curves(tmp_path):
+    at = [1e6, 1e7, 1e8]
+    places = [(1e5 * (1 + i), 10 ** (6 + 2 * i / 19)) for i in range(20)]
+    fit = fits.Fit(
+        name="many",
+        law="chinchilla",
+        formula="",
+        x="N,D",
+        y="loss",
+        status="fitted",
+        points=[{"x": list(place), "y": 2.0, "record": ""} for place in places],
+        residuals=[0.0] * 20,
+        curve={"families": [{"at": [d], "x": [1e5, 2e6], "y": [2, 1]} for d in at]},
+    )
+    study = contents.of_fits(tmp_path, [fit])
+    figure = figures.law_figure(study, fit, 0)
+    shown = [s for s in figure.series if s.kind == "points"]
+    assert [len(s.x) for s in shown] == [5, 10, 5]
+    assert all(s.name.startswith("D about") for s in shown)
+    assert [s.x for s in figure.residuals] == [s.x for s in shown]

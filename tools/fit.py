@@ -51,6 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "pairs", "wild", "parametric-t", "profile"),
         default="auto",
     )
+    how.add_argument(
+        "--weigh-by-errors",
+        action="store_true",
+        help="weights of one over the variance that each interval tells",
+    )
     how.add_argument("--resamples", type=int, default=1000)
     how.add_argument("--seed", type=int, default=0)
     how.add_argument(
@@ -134,6 +139,7 @@ def _settings(args: argparse.Namespace) -> fitting.Settings:
         seed=args.seed,
         null=args.null,
         extrapolate=args.extrapolate,
+        is_weighted=args.weigh_by_errors,
         form=dict(_pairs(args.form, "--form", "KEY=TEXT")),
     )
 

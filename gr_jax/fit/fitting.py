@@ -36,6 +36,7 @@ class Settings:
         ``pairs`` from there.
       resamples: Resampled fits for intervals and bands.
       seed: Of every stream.
+      is_weighted: Weigh points by one over the variance that their intervals tell.
       extrapolate: The curve reaches this many times beyond the largest x.
       null: Value of the metric for a model that knows nothing.
       is_trend_required: Refuse when a constant explains the points as well.
@@ -47,6 +48,7 @@ class Settings:
     uncertainty: Uncertainty = "auto"
     resamples: int = 1000
     seed: int = 0
+    is_weighted: bool = False
     extrapolate: float = 10.0
     null: float | None = None
     is_trend_required: bool = True
@@ -102,6 +104,8 @@ def run(
     finding = judgement.refusal(family, points, null=settings.null)
     if finding is not None:
         return _refused(blank, finding)
+    if settings.is_weighted:
+        points = _weighted(family, points, settings)
     chosen = settings.objective or optimum_module.automatic(family, points)
     found = optimum_module.find(family, points, chosen)
     finding = judgement.trend(found) if settings.is_trend_required else None
@@ -112,6 +116,13 @@ def run(
         return fit
     spread = query_intervals(found, query_RQ, settings)
     return dataclasses.replace(fit, quality={**fit.quality, "queries": spread})
+
+
+def _weighted(family: law.Law, points: Points, settings: Settings) -> Points:
+    is_log = family.link == "log" and bool((points.y_R > 0).all())
+    if settings.objective is not None:
+        is_log = settings.objective.residual == "log"
+    return points_module.weighted_by_errors(points, is_relative=is_log)
 
 
 def query_intervals(

@@ -126,6 +126,29 @@ def make(
     )
 
 
+def weighted_by_errors(points: Points, *, is_relative: bool) -> Points:
+    """The points with weights of one over the variance of each, of mean one.
+
+    Args:
+      points: With 95% intervals, from which the standard errors are taken.
+      is_relative: Whether residuals are of logarithms, whose error is the relative one.
+
+    Raises:
+      InputError: If a point has no interval, or one of no width.
+    """
+    error_R = points.sigmas()
+    if is_relative:
+        error_R = error_R / np.abs(points.y_R)
+    for label, error in zip(points.labels, error_R.tolist(), strict=True):
+        if not (np.isfinite(error) and error > 0):
+            raise errors.InputError(
+                f"{label}: no interval to weigh it by: name the columns of its ends, "
+                "or weigh all points alike"
+            )
+    weight_R = points.weight_R / error_R**2
+    return dataclasses.replace(points, weight_R=weight_R / weight_R.mean())
+
+
 def merge_repeats(points: Points) -> Points:
     """One point for each configuration: the mean over its seeds.
 

@@ -339,3 +339,30 @@ def test_a_table_gives_fits_figures_and_the_checklist(
     picture = (tmp_path / "out" / "fit-0-loss-by-n.svg").read_text()
     assert "<svg" in picture
     assert "back-tested" in picture
+
+
+def test_points_are_weighed_by_what_their_intervals_tell() -> None:
+    x_R = np.geomspace(1e4, 1e8, 9)
+    y_R = curve(x_R)
+    y_R[4] *= 1.2
+    wide_R = np.where(np.arange(9) == 4, 0.5, 0.005)
+    data = points.make(x_R, y_R, low_R=y_R * (1 - wide_R), high_R=y_R * (1 + wide_R))
+    linear = points.weighted_by_errors(data, is_relative=False)
+    np.testing.assert_allclose(
+        linear.weight_R * (y_R * wide_R) ** 2,
+        linear.weight_R[0] * (y_R[0] * 0.005) ** 2,
+    )
+    assert linear.weight_R.mean() == pytest.approx(1.0)
+    plain = fitting.run(data, "single-power", settings=QUICK)
+    weighed = fitting.run(
+        data,
+        "single-power",
+        settings=fitting.Settings(resamples=200, has_rivals=False, is_weighted=True),
+    )
+    # The point that is off has an interval that says so.
+    gap = abs(weighed.params["alpha"]["value"] - 0.5)
+    assert gap < 0.1 * abs(plain.params["alpha"]["value"] - 0.5)
+    assert weighed.form["weights"] == "as given"
+    bare = points.make(x_R, y_R, labels=tuple("abcdefghi"))
+    with pytest.raises(errors.InputError, match="a: no interval"):
+        points.weighted_by_errors(bare, is_relative=True)

@@ -226,6 +226,33 @@ def test_exponents_do_not_depend_on_units_or_order(
     assert ratio == pytest.approx(unit, rel=1e-3)
 
 
+@settings(max_examples=10, deadline=None)
+@given(
+    alpha=st.floats(0.25, 1.0),
+    beta=st.floats(0.25, 1.0),
+    floor=st.floats(0.2, 3.0),
+    unit_n=st.floats(1e-6, 1e6),
+    unit_d=st.floats(1e-6, 1e6),
+)
+def test_a_joint_law_is_recovered_in_any_units(
+    alpha: float, beta: float, floor: float, unit_n: float, unit_d: float
+) -> None:
+    x_RA = law.grid(
+        np.geomspace(1e5, 1e8, 5).tolist(), np.geomspace(1e4, 1e7, 5).tolist()
+    )
+    y_R = floor + (1e5 / x_RA[:, 0]) ** alpha + (2e4 / x_RA[:, 1]) ** beta
+    squares = objective.Objective(loss="squares", residual="log")
+    order = np.random.default_rng(0).permutation(y_R.size)
+    scaled = points.make((x_RA * [unit_n, unit_d])[order], y_R[order])
+    found = optimum.find(chinchilla.Chinchilla(), scaled, squares, keep=12)
+    got = {k: float(v[0]) for k, v in found.coefficients().items()}
+    assert got["alpha"] == pytest.approx(alpha, rel=1e-3)
+    assert got["beta"] == pytest.approx(beta, rel=1e-3)
+    assert got["E"] == pytest.approx(floor, rel=1e-3)
+    assert got["A"] == pytest.approx((1e5 * unit_n) ** alpha, rel=2e-2)
+    assert got["B"] == pytest.approx((2e4 * unit_d) ** beta, rel=2e-2)
+
+
 def test_the_certificate_counts_starts_that_agree() -> None:
     family = chinchilla.Chinchilla()
     x_RA = places(2)

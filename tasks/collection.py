@@ -5,6 +5,9 @@ A folder of pairs (``gr_jax.data.pairs``) and a vocabulary become
 * ``<collection>_<identifiers>_query``: query → identifier,
 * ``<collection>_<identifiers>_document``: document text → identifier,
 * ``<collection>_<identifiers>_both``: both, in proportion to their numbers.
+
+A collection and its identifier table become ``<collection>_<identifiers>_judged``: the
+queries of each judged split, with retrieval metrics.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ from pathlib import Path
 import seqio
 
 from gr_jax.core import errors
-from gr_jax.data import pairs, task_builder
+from gr_jax.data import corpus, pairs, task_builder, vocabulary
+from gr_jax.identifiers import codec
+from gr_jax.interop import judged_task
 
 _registered: dict[str, str] = {}
 
@@ -80,13 +85,48 @@ def register(
     return Registered(names.get("query"), names.get("document"), both, content)
 
 
+def register_judged(
+    collection_folder: str | Path,
+    identifiers_folder: str | Path,
+    vocabulary_folder: str | Path,
+    *,
+    name: str,
+) -> str:
+    """Registers the judged queries of a collection, in place of a task of this name.
+
+    Args:
+      collection_folder: BEIR folder with queries and judgements.
+      identifiers_folder: Table that `gr-jax ids` or a study wrote.
+      vocabulary_folder: The vocabulary that spelled it.
+      name: Of the task.
+
+    Returns:
+      The name.
+
+    Raises:
+      ArtifactError: If a file is missing, not as it was written, or they do not match.
+    """
+    task = judged_task.build(
+        name,
+        corpus.read_collection(Path(collection_folder)),
+        codec.load(Path(identifiers_folder)),
+        vocabulary.load(Path(vocabulary_folder)),
+    )
+    seqio.TaskRegistry.remove(name)
+    seqio.TaskRegistry.add_provider(name, task)
+    return name
+
+
 def register_study(
     study: str | Path, *, names: Collection[str] | None = None
 ) -> dict[str, Registered]:
     """Registers the tasks of every identifier kind whose pairs a study holds.
 
+    The judged queries too, where the study holds collection and identifiers.
+
     Args:
-      study: A study's folder: ``pairs/<kind>/`` and ``vocabulary/``.
+      study: A study's folder: ``pairs/<kind>/`` and ``vocabulary/``, and what judged
+        queries need, ``collection/`` and ``identifiers/<kind>/``.
       names: Collections to register; all if None.
 
     Returns:
@@ -96,8 +136,14 @@ def register_study(
     found: dict[str, Registered] = {}
     for folder in folders:
         content = task_builder.Content(folder, Path(study, "vocabulary"))
-        if names is None or content.manifest.facts["collection"] in names:
-            found[folder.name] = register(folder, content.vocabulary_folder)
+        if names is not None and content.manifest.facts["collection"] not in names:
+            continue
+        found[folder.name] = register(folder, content.vocabulary_folder)
+        judged = Path(study, "collection")
+        table = Path(study, "identifiers", folder.name)
+        if judged.is_dir() and table.is_dir():
+            words = content.vocabulary_folder
+            register_judged(judged, table, words, name=content.name("judged"))
     return found
 
 

@@ -92,18 +92,20 @@ def _scan_file(path: Path, scan: _Scan) -> None:
 def _check_import(
     statement: config_parser.ImportStatement, where: object, scan: _Scan
 ) -> None:
-    module = statement.module
-    if module.split(".")[0] not in ALLOWED_IMPORTS:
-        raise errors.UsageError(
-            errors.fault(
-                where,
-                "import",
-                module,
-                f"gin files may import only {', '.join(ALLOWED_IMPORTS[1:])}",
-            )
-        )
+    check_module(statement.module, where=where)
     if statement.format() not in scan.imports:
         scan.imports.append(statement.format())
+
+
+def check_module(module: str, *, where: object) -> None:
+    """Refuses a module that a gin file may not have imported.
+
+    Raises:
+      UsageError: If it is not on the allow-list.
+    """
+    if module.split(".")[0] not in ALLOWED_IMPORTS:
+        remedy = f"gin files may import only {', '.join(ALLOWED_IMPORTS[1:])}"
+        raise errors.UsageError(errors.fault(where, "import", module, remedy))
 
 
 def _one_line(error: Exception) -> str:

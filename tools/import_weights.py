@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stacked",
         action="store_true",
-        help="stack layers, for training with SCAN_LAYERS (Hugging Face only)",
+        help="stack layers, for training with SCAN_LAYERS",
     )
     parser.add_argument("--dtype", default="float32", help="what is computed in later")
 
@@ -90,7 +90,9 @@ def _config(args: argparse.Namespace) -> ModelConfig:
             f"{path}: missing: for a T5X checkpoint give its --gin_file=model/NAME.gin"
         )
     configure.load_args(args)
-    config = dataclasses.replace(_bound_model(), scan_layers=False, dtype=args.dtype)
+    config = dataclasses.replace(
+        _bound_model(), scan_layers=args.stacked, dtype=args.dtype
+    )
     return config
 
 

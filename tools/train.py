@@ -6,8 +6,13 @@ import argparse
 import dataclasses
 import json
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools import cli
+
+if TYPE_CHECKING:
+    from gr_jax.train.recipe import Recipe
 
 SUMMARY = "train one model, whole or by LoRA, on one device or a mesh; resumes"
 _DEFAULT = "run/train.gin"
@@ -48,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
         place = (args.coordinator_address, args.process_count, args.process_index)
         hosts.connect(*place)
     asked = configure.build(recipe.Recipe)
+    if not args.dry_run:
+        asked = _with_examples(asked, args)
     if args.dry_run:
         plan = dry_run.plan(asked, device=args.device, topology=args.topology)
         value = dataclasses.asdict(plan)
@@ -71,6 +78,41 @@ def run(args: argparse.Namespace) -> int:
             else "\n".join(f"{name:14s} {shown}" for name, shown in value.items())
         )
     return 0
+
+
+def _with_examples(asked: Recipe, args: argparse.Namespace) -> Recipe:
+    """The recipe with a folder of examples where it names a SeqIO task.
+
+    With several processes the first one exports; they share the run's folder.
+    """
+    if Path(asked.data).is_dir():
+        return asked
+    from jax.experimental import multihost_utils
+
+    from gr_jax.data import named_task
+    from gr_jax.sharding import hosts
+    from tools import configure, progress_bars
+
+    named = configure.build(named_task.NamedTask, name=asked.data)
+    if named.module is not None and not _is_given(args, "MIXTURE_OR_TASK_MODULE"):
+        configure.check_module(named.module, where="MIXTURE_OR_TASK_MODULE")
+    place = hosts.describe()
+    folder = Path(asked.folder) / "examples"
+    if place["process"] == 0:
+        named_task.prepare(
+            named,
+            folder,
+            lengths=asked.lengths,
+            reporter=progress_bars.bars(args),
+        )
+    if place["processes"] > 1:
+        multihost_utils.sync_global_devices("examples exported")
+    return dataclasses.replace(asked, data=str(folder))
+
+
+def _is_given(args: argparse.Namespace, macro: str) -> bool:
+    """Whether the user wrote a macro on the command line, not only a file."""
+    return any(b.split("=")[0].strip() == macro for b in args.gin_bindings)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -178,17 +179,42 @@ def _examples(rows: list[dict[str, Any]]) -> arrays.Examples:
 
 
 def _rows(
-    tasks: Sequence[seqio.Task], source_length: int | None, use_cached: bool
+    task: seqio.Task, source_length: int | None, split: str, use_cached: bool
 ) -> Iterator[dict[str, Any]]:
     lengths = None if source_length is None else {"inputs": source_length}
-    for task in tasks:
-        dataset = task.get_dataset(
-            sequence_length=lengths,
-            split=sources.SPLIT,
-            shuffle=False,
-            use_cached=use_cached,
-        )
-        yield from dataset.as_numpy_iterator()
+    dataset = task.get_dataset(
+        sequence_length=lengths, split=split, shuffle=False, use_cached=use_cached
+    )
+    for place, row in enumerate(dataset.as_numpy_iterator()):
+        if "rank" in row:
+            yield row
+        else:
+            # A task from elsewhere: its examples have no query to rank by.
+            rank = arrays.rank_of(f"{task.name} {place}")
+            yield {**row, "rank": rank, "is_document": 0}
+
+
+def _mixed(
+    rows_of: Mapping[str, Callable[[], Iterator[dict[str, Any]]]],
+    rates: Mapping[str, float] | None,
+) -> Iterator[dict[str, Any]]:
+    """Rows of tasks, one task after the other, each row as often as its rate asks."""
+    if rates is None or len(rates) == 1:
+        for rows in rows_of.values():
+            yield from rows()
+        return
+    weights = {
+        name: rates[name] / max(1, sum(1 for _ in rows()))
+        for name, rows in rows_of.items()
+    }
+    least = min(weights.values())
+    for name, rows in rows_of.items():
+        times = weights[name] / least
+        for place, row in enumerate(rows()):
+            # Spread evenly: `times` copies of a row on average, never none.
+            copies = math.floor((place + 1) * times) - math.floor(place * times)
+            for _ in range(copies):
+                yield row
 
 
 def export(
@@ -196,7 +222,9 @@ def export(
     folder: Path,
     *,
     source_length: int | None = None,
+    split: str = sources.SPLIT,
     use_cached: bool = False,
+    by_rate: bool = False,
     shard_examples: int = _SHARD_EXAMPLES,
     inputs: dict[str, str] | None = None,
     reporter: progress.Progress = progress.SILENT,
@@ -204,13 +232,17 @@ def export(
     """Stores the examples of a task as arrays that train without TensorFlow.
 
     The tokens are SeqIO's, bit for bit, in its unshuffled order; a mixture gives its
-    tasks by name, one after the other, each once. Memory holds one shard.
+    tasks by name, one after the other. Memory holds one shard. A task without the
+    features of `build` needs ``inputs`` and ``targets`` alone.
 
     Args:
       provider: Task or mixture.
       folder: Written whole or not at all; `arrays.load` reads it.
       source_length: Longest source, its end piece included; None for no limit.
+      split: Of the task.
       use_cached: Read the cached copy of the task.
+      by_rate: Repeat the rows of a mixture's tasks so that one epoch holds them in
+        the mixture's proportions; else each row comes once.
       shard_examples: Examples a shard.
       inputs: Digests of what the task was made of.
       reporter: Told of finished examples.
@@ -221,14 +253,24 @@ def export(
         if isinstance(provider, seqio.Mixture)
         else [provider]
     )
-    known = [task.num_input_examples(sources.SPLIT) for task in tasks]
+    known = [task.num_input_examples(split) for task in tasks]
     total = sum(n for n in known if n) if all(known) else None
     reporter.start(f"export {provider.name}", total)
-    rows = _rows(tasks, source_length, use_cached)
+    rates = None
+    if by_rate and isinstance(provider, seqio.Mixture):
+        rates = {task.name: float(provider.get_rate(task)) for task in tasks}
+    asked = (source_length, split, use_cached)
+    rows = _mixed(
+        {task.name: functools.partial(_rows, task, *asked) for task in tasks}, rates
+    )
     arrays.save_shards(
         folder,
         _shards(rows, shard_examples, reporter),
-        config={"task": provider.name, "source_length": source_length},
+        config={
+            "task": provider.name,
+            "split": split,
+            "source_length": source_length,
+        },
         inputs=inputs,
     )
     reporter.finish()

@@ -1,52 +1,82 @@
 """Our models for `python -m t5x.train`, `t5x.eval` and `t5x.infer`.
 
-T5X asks for methods, not for a base class, so `Model` imports none of it until a method
-needs its metrics. T5X is not on the package index: install it from its repository
-beside this package. Its checkpoints of our models and our own have the same layout and
-names (``target/...``), so either trainer can start from the other's parameters.
+`Model` is a `t5x.models.BaseTransformerModel`, made when it is first asked for: T5X is
+not on the package index, so nothing here imports it before. T5X's loss, metrics and
+trainer are used as they are; `Methods` adds what T5X leaves to a model. Its checkpoints
+of our models and our own have one layout and the same names (``target/...``), so either
+trainer can start from the other's parameters.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import core
 from flax.linen import partitioning
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from gr_jax.core import errors
-from gr_jax.decode import beam, prefix_tree, selection
-from gr_jax.identifiers import constraint_index
+from gr_jax.interop import t5x_decoding
 from gr_jax.model import config as model_config
 from gr_jax.model import families, protocol
-from gr_jax.train import loss as losses
 
 Batch = Mapping[str, jax.Array]
-DecodeFn = Callable[..., tuple[Array, Array]]
+Aux = dict[str, Any]
 _SOURCE, _TARGET = "encoder_input_tokens", "decoder_target_tokens"
+_WEIGHTS = "decoder_loss_weights"
 
 
-class Model:
-    """What T5X's trainer, evaluator and `infer` call, for both families.
+def __getattr__(name: str) -> Any:
+    """`Model`, which needs T5X to be made."""
+    if name == "Model":
+        return _model_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-    Both read SeqIO's encoder-decoder batches: a decoder-only model takes its source
-    and its target apart, too. Packed batches are refused.
+
+@functools.cache
+def _model_class() -> type:
+    try:
+        models = importlib.import_module("t5x.models")
+    except ImportError as error:
+        raise errors.UsageError(
+            f"t5x: cannot be imported ({error}): docs/t5x.md says how to set it up"
+        ) from None
+    text = f"{Methods.__doc__}"
+    members = {"__module__": __name__, "__doc__": text}
+    return type("Model", (Methods, models.BaseTransformerModel), members)
+
+
+class Methods:
+    """What T5X leaves to a model, for both families, over any base class like T5X's.
+
+    Both families read SeqIO's encoder-decoder batches: a decoder-only model takes its
+    source and its target apart, too. Packed batches are refused.
 
     Args:
       config: Of the model.
       input_vocabulary: SeqIO vocabulary of sources.
       output_vocabulary: SeqIO vocabulary of targets.
       optimizer_def: T5X's own optimizer, injected by gin; may be None to decode.
-      decode_fn: From ``(model, params, source_BS)`` to tokens ``[B, L]`` and scores
-        ``[B]``; `constrained` makes one. Without it `predict_batch` is refused.
-      label_smoothing: As in `gr_jax.train`.
-      z_loss: As in `gr_jax.train`.
+      decode_fn: `t5x_decoding.constrained`, or a decoding function of T5X's.
+      label_smoothing: As in T5X.
+      z_loss: As in T5X.
+      loss_normalizing_factor: As in T5X, whose default is None, a sum. Here it is what
+        `gr_jax.train` does: the mean over real target tokens.
+      default_decoder_params: T5X's `DecoderParams`; `decode_fn` decides if None.
+
+    Raises:
+      UsageError: If labels are to be smoothed over a head that scores one level.
     """
+
+    FEATURE_CONVERTER_CLS: Any
+    _decode_fn: Any
+    output_vocabulary: Any
 
     def __init__(
         self,
@@ -55,22 +85,34 @@ class Model:
         output_vocabulary: Any,
         optimizer_def: Any = None,
         *,
-        decode_fn: DecodeFn | None = None,
+        decode_fn: Any = None,
         label_smoothing: float = 0.0,
         z_loss: float = 0.0,
+        loss_normalizing_factor: Any = "NUM_REAL_TARGET_TOKENS",
+        default_decoder_params: Any = None,
     ) -> None:
         # Imported here: SeqIO brings TensorFlow.
         import seqio
 
+        if label_smoothing and config.codes and config.codes.head == "level":
+            remedy = "T5X smooths over impossible tokens: use 0 or codes.head joint"
+            raise errors.UsageError(
+                errors.fault("t5x", "label_smoothing", label_smoothing, remedy)
+            )
         self.FEATURE_CONVERTER_CLS = seqio.EncDecFeatureConverter
         self.model = families.build(config)
-        self.module = self.model
-        self.input_vocabulary = input_vocabulary
-        self.output_vocabulary = output_vocabulary
-        self.optimizer_def = optimizer_def
-        self.decode_fn = decode_fn
-        self.label_smoothing = label_smoothing
-        self.z_loss = z_loss
+        self._default_decoder_params = default_decoder_params
+        given = {
+            "module": families.module(config),
+            "input_vocabulary": input_vocabulary,
+            "output_vocabulary": output_vocabulary,
+            "optimizer_def": optimizer_def,
+            "decode_fn": decode_fn,
+            "label_smoothing": label_smoothing,
+            "z_loss": z_loss,
+            "loss_normalizing_factor": loss_normalizing_factor,
+        }
+        super().__init__(**given)  # T5X's base class comes next.
 
     def get_initial_variables(
         self,
@@ -82,92 +124,125 @@ class Model:
         del input_shapes, input_types
         return {"params": self.model.init(rng), "params_axes": params_axes(self.model)}
 
-    def loss_fn(
-        self, params: Any, batch: Batch, dropout_rng: jax.Array | None
-    ) -> tuple[Float[Array, ""], Any]:
-        """Mean objective a real target token, and T5X's metrics."""
-        # By name: there are no stubs, and no package where the user brought none.
-        t5x_models = importlib.import_module("t5x.models")
-
-        logits_BLV, loss = self._loss(params, batch, dropout_rng)
-        mean = loss.objective / jnp.maximum(loss.tokens, 1)
-        is_real_BL = batch[_TARGET] != 0
-        metrics = t5x_models.compute_base_metrics(
-            logits=logits_BLV,
-            targets=batch[_TARGET],
-            mask=is_real_BL,
-            loss=loss.objective,
-            segment_ids={
-                "encoder_input_tokens": batch[_SOURCE] != 0,
-                "decoder_target_tokens": is_real_BL,
-            },
-        )
-        return mean, metrics
-
-    def eval_fn(self, params: Any, batch: Batch) -> tuple[Float[Array, ""], Any]:
-        """`loss_fn` without dropout."""
-        return self.loss_fn(params, batch, None)
-
     def score_batch(
         self, params: Any, batch: Batch, return_intermediates: bool = False
-    ) -> Float[Array, " B"]:
-        """Summed log-probability of each target, padding excluded.
+    ) -> Any:
+        """Summed log-probability of each target, ``[B]``, padding excluded.
 
-        Raises:
-          UsageError: If intermediates are asked for.
+        With ``return_intermediates`` also, under T5X's names, targets, weights and the
+        log-probability of each token.
         """
-        if return_intermediates:
-            raise errors.UsageError("t5x: score_batch: intermediates are not kept")
-        logits_BLV = self._logits(params, batch, None)
-        logp_BLV = jax.nn.log_softmax(logits_BLV)
+        logp_BLV = jax.nn.log_softmax(self._compute_logits(params, batch))
         target_BL = batch[_TARGET]
+        weight_BL = batch.get(_WEIGHTS, target_BL != 0)
         logp_BL = jnp.take_along_axis(logp_BLV, target_BL[..., None], axis=-1)[..., 0]
-        return jnp.sum(jnp.where(target_BL != 0, logp_BL, 0.0), axis=-1)
-
-    def predict_batch(
-        self, params: Any, batch: Batch, rng: jax.Array | None = None
-    ) -> Array:
-        """Tokens of the best identifier of each query."""
-        return self.predict_batch_with_aux(params, batch, rng)[0]
+        # Not a product: an impossible token behind the end would make it NaN.
+        score_BL = jnp.where(weight_BL != 0, logp_BL * weight_BL, 0.0)
+        if not return_intermediates:
+            return score_BL.sum(axis=-1)
+        kept = {
+            "target_tokens": (target_BL,),
+            "loss_weights": (weight_BL,),
+            "token_scores": (score_BL,),
+        }
+        return score_BL.sum(axis=-1), {"decoder": kept}
 
     def predict_batch_with_aux(
-        self, params: Any, batch: Batch, rng: jax.Array | None = None, **options: Any
-    ) -> tuple[Array, dict[str, Array]]:
-        """Tokens of the best identifier of each query, and their scores.
+        self,
+        params: Any,
+        batch: Batch,
+        rng: jax.Array | None = None,
+        decoder_params: Mapping[str, Any] | None = None,
+        return_all_decodes: bool | None = None,
+        num_decodes: int | None = None,
+        prompt_with_targets: bool = False,
+    ) -> tuple[Int[Array, ...], Aux]:
+        """What the decoder finds, in T5X's order: the best beam last.
+
+        Args:
+          params: Of the model.
+          batch: As the feature converter makes it.
+          rng: For samples; becomes the decoder's ``decode_rng``.
+          decoder_params: Further arguments of the decoder.
+          return_all_decodes: All beams instead of the best.
+          num_decodes: Beams.
+          prompt_with_targets: Not offered: targets have no forced beginnings here.
+
+        Returns:
+          With ``return_all_decodes``, tokens ``[B, M, L]`` and ``{"scores": [B, M]}``.
+          Else tokens ``[B, L]`` and ``scores`` ``[B]`` of the best beam, and all beams
+          as ``decodes`` and ``decode_scores``, as metrics of recall need them. A
+          beam that found nothing has zeros and T5X's lowest score, -1e7.
 
         Raises:
-          UsageError: If the model was made without ``decode_fn``.
+          UsageError: If there is no decoder, or it cannot do what is asked.
         """
-        del rng, options
-        if self.decode_fn is None:
+        if self._decode_fn is None or prompt_with_targets:
+            lack = "prompt" if prompt_with_targets else "decode_fn"
             raise errors.UsageError(
-                "t5x: predict_batch: no decode_fn: bind gr_jax.interop.t5x.constrained"
+                f"t5x: predict_batch: no {lack}: bind decode_fn to "
+                "@t5x_decoding.constrained() and prompt_with_targets to False"
             )
-        token_BL, score_B = self.decode_fn(self.model, params, batch[_SOURCE])
-        return token_BL, {"scores": score_B}
-
-    def _loss(
-        self, params: Any, batch: Batch, dropout_rng: jax.Array | None
-    ) -> tuple[Array, losses.Loss]:
-        logits_BLV = self._logits(params, batch, dropout_rng)
-        loss = losses.cross_entropy(
-            logits_BLV,
-            batch[_TARGET],
-            z_loss=self.z_loss,
-            label_smoothing=self.label_smoothing,
+        defaults = self._default_decoder_params
+        if return_all_decodes is None:
+            return_all_decodes = bool(getattr(defaults, "return_all_decodes", False))
+        beams = num_decodes or getattr(defaults, "num_decodes", None)
+        beams = beams or getattr(self._decode_fn, "beams", 1)
+        options = dict(decoder_params or {})
+        if rng is not None:
+            if options.get("decode_rng") is not None:
+                raise errors.UsageError("t5x: decode_rng: given twice: give rng alone")
+            options["decode_rng"] = rng
+        options.setdefault("eos_id", getattr(self.output_vocabulary, "eos_id", 1) or 1)
+        token_BML, score_BM = t5x_decoding.run(
+            self._decode_fn,
+            self.model,
+            params,
+            batch[_SOURCE].astype(jnp.int32),
+            length=batch[_TARGET].shape[1],
+            num_decodes=beams,
+            options=options,
         )
-        return logits_BLV, loss
+        if return_all_decodes:
+            return token_BML, {"scores": score_BM}
+        every = {"decodes": token_BML, "decode_scores": score_BM}
+        return token_BML[:, -1], {"scores": score_BM[:, -1], **every}
 
-    def _logits(
-        self, params: Any, batch: Batch, dropout_rng: jax.Array | None
+    def _compute_logits(
+        self, params: Any, batch: Batch, dropout_rng: jax.Array | None = None
     ) -> Float[Array, "B L V"]:
+        """Teacher-forced logits; T5X's base class makes loss and metrics of them."""
         if any(name.endswith("_segment_ids") for name in batch):
             raise errors.UsageError(
-                "t5x: batch: packed: bind PACK = False (identifiers are short)"
+                "t5x: batch: packed: bind DatasetConfig.pack = False"
             )
         # T5X's batches are int32; its dummy batch of compilation need not be.
         source, target = (batch[name].astype(jnp.int32) for name in (_SOURCE, _TARGET))
         return self.model.logits(params, source, target, dropout_key=dropout_rng)
+
+
+def logical_factor_rules() -> Any:
+    """T5X's rules of what its Adafactor factors, with our levels of codes a batch."""
+    known = importlib.import_module("t5x.adafactor").standard_logical_factor_rules()
+    return core.freeze({**known, "code_levels": "batch"})
+
+
+def parameters_only(
+    state_dict: Mapping[str, Any],
+    target_state_dict: Mapping[str, Any],
+    *,
+    is_resuming: bool = False,
+) -> Mapping[str, Any]:
+    """A checkpoint's parameters and step, without its optimizer's state.
+
+    For T5X's ``state_transformation_fns``, with ``fallback_to_scratch``: our trainer's
+    optimizers are optax's and T5X's has other states. A run that goes on keeps all.
+    """
+    del target_state_dict
+    if is_resuming:
+        return state_dict
+    step = {"step": state_dict["state"]["step"]} if "state" in state_dict else {}
+    return {"target": state_dict["target"], "state": step}
 
 
 def params_axes(model: protocol.GenerativeModel) -> dict[str, Any]:
@@ -184,30 +259,3 @@ def params_axes(model: protocol.GenerativeModel) -> dict[str, Any]:
         return found
 
     return renamed(model.param_axes())
-
-
-def constrained(index: str, *, beams: int = 16, max_length: int = 16) -> DecodeFn:
-    """A ``decode_fn`` that can only write identifiers of a prefix tree.
-
-    Args:
-      index: Folder that `gr-jax index` wrote.
-      beams: Beams of the search.
-      max_length: Tokens of the longest identifier.
-    """
-    constraint = prefix_tree.PrefixTreeConstraint.of(constraint_index.load(Path(index)))
-    settings = selection.Settings(beams=beams, max_length=max_length)
-
-    def decode(
-        model: protocol.GenerativeModel, params: Any, source_BS: Array
-    ) -> tuple[Array, Array]:
-        found = beam.search(
-            model,
-            params,
-            model.prefill(params, source_BS.astype(jnp.int32)),
-            constraint,
-            settings=settings,
-            batch=source_BS.shape[0],
-        )
-        return found.token_BML[:, 0], found.logprob_BM[:, 0]
-
-    return decode

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from flax import linen as nn
+
 from gr_jax.model import config as model_config
 from gr_jax.model import llama, protocol, t5
 
@@ -11,3 +13,10 @@ def build(config: model_config.ModelConfig) -> protocol.GenerativeModel:
     if isinstance(config, model_config.T5Config):
         return t5.T5(config)
     return llama.Llama(config)
+
+
+def module(config: model_config.ModelConfig) -> nn.Module:
+    """The Linen module that the model applies, for frameworks that take one."""
+    if isinstance(config, model_config.T5Config):
+        return t5.Module(config)
+    return llama.Module(config)

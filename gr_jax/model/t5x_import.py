@@ -21,7 +21,7 @@ from flax import serialization
 
 from gr_jax.core import errors
 from gr_jax.model import config as model_config
-from gr_jax.model import families, protocol
+from gr_jax.model import families, protocol, stacking
 
 _INDEX = "checkpoint"
 _STATE = "state"
@@ -30,10 +30,12 @@ _STATE = "state"
 def load(folder: Path, config: model_config.ModelConfig) -> protocol.Params:
     """The parameters in a T5X checkpoint, as float32 host arrays.
 
+    Those of T5X's ``scalable_t5`` are not among them: there every layer has position
+    biases of its own, so no config of this package is that model.
+
     Args:
       folder: The ``checkpoint_<step>`` folder.
-      config: What the checkpoint holds, with ``scan_layers`` off: T5X's own scanned
-        trees have other names.
+      config: What the checkpoint holds; layers are stacked or taken apart as it says.
 
     Raises:
       ArtifactError: If it is no such folder, cannot be read, or a parameter is missing,
@@ -47,6 +49,7 @@ def load(folder: Path, config: model_config.ModelConfig) -> protocol.Params:
         raise errors.ArtifactError(
             f"{folder}: neither {_STATE}/ nor {_INDEX}: give a checkpoint_<step> folder"
         )
+    held = stacking.arranged(held, is_stacked=config.scan_layers)
     return _checked(held, config, folder)
 
 

@@ -59,6 +59,17 @@ def path_of(folder: Path, step: int) -> Path:
     return folder / f"checkpoint_{step}"
 
 
+def step_of(path: Path) -> int | None:
+    """The step that a folder's name gives it, None if it is no checkpoint's name."""
+    found = _NAME.fullmatch(path.name)
+    return None if found is None else int(found[1])
+
+
+def is_ours(path: Path) -> bool:
+    """Whether this package wrote a checkpoint folder, as a manifest in it says."""
+    return (path / artifacts.MANIFEST).is_file()
+
+
 def steps(folder: Path) -> list[int]:
     """Steps with a checkpoint folder, ascending, valid or not."""
     if not folder.is_dir():

@@ -14,7 +14,7 @@ from gr_jax.core import artifacts, errors
 from gr_jax.core import progress as progresses
 from gr_jax.data import arrays, batching
 from gr_jax.model import config as model_config
-from gr_jax.model import families
+from gr_jax.model import families, t5x_import
 from gr_jax.sharding import mesh as meshes
 from gr_jax.sharding import rules as sharding_rules
 from gr_jax.train import checkpoint, loop
@@ -30,14 +30,16 @@ class Recipe:
     Attributes:
       model: Config of the model.
       training: Settings of the loop.
-      data: Folder of exported examples (`gr_jax.data.arrays`).
+      data: Folder of exported examples (`gr_jax.data.arrays`); the verb `train` takes a
+        SeqIO task by name and exports it first.
       folder: Where the run is written.
       batch: Rows of a step over all processes.
       lengths: Longest ``inputs`` and ``targets`` in tokens, ends included.
       layout: Several examples in a row, or batches by source length.
       data_seed: Names the order of the examples.
       fraction: Share of the training queries, nested.
-      initial_checkpoint: Folder of a run or of imported weights to start from.
+      initial_checkpoint: Folder of a run or of imported weights to start from, or one
+        ``checkpoint_<step>``, T5X's too.
       mesh: Devices along each axis.
       rules: Logical to mesh axes.
     """
@@ -144,10 +146,20 @@ def run(
 
 
 def initial(recipe: Recipe) -> Any:
-    """Parameters to start from, or None for new ones."""
+    """Parameters to start from, or None for new ones.
+
+    Raises:
+      ArtifactError: If there is no such checkpoint, or it is another model's.
+    """
     if recipe.initial_checkpoint is None:
         return None
-    return checkpoint.read_params(Path(recipe.initial_checkpoint))
+    folder = Path(recipe.initial_checkpoint)
+    step = checkpoint.step_of(folder)
+    if step is None:
+        return checkpoint.read_params(folder)
+    if checkpoint.is_ours(folder):
+        return checkpoint.read_params(folder.parent, step=step)
+    return t5x_import.load(folder, recipe.model)
 
 
 def save_merged(

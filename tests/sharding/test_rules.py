@@ -8,6 +8,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from gr_jax.core import errors
+from gr_jax.model import config as model_config
 from gr_jax.model import families, ladder
 from gr_jax.sharding import mesh, rules
 
@@ -78,3 +79,13 @@ def test_default_rules_split_every_kernel_of_both_families(family, scan_layers):
     for leaf, spec in zip(jax.tree.leaves(shapes), jax.tree.leaves(specs), strict=True):
         if leaf.size >= 64 * 64:
             assert {"fsdp", "tensor"} <= set(spec), spec
+
+
+def test_default_rules_know_tables_of_codes():
+    codes = model_config.CodeTables(levels=2, size=8)
+    model = families.build(ladder.build("t5", "30k", vocab_size=32, codes=codes))
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    made = mesh.make_mesh(1, 2, 2)
+    specs = rules.param_specs(shapes, model.param_axes(), made, rules.DEFAULT)
+    split = PartitionSpec(None, "tensor", "fsdp")
+    assert specs["code_embedder"]["embedding"] == split

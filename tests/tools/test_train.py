@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gr_jax.data import arrays
+from gr_jax.data import arrays, pairs
+from gr_jax.testing import toy
 from gr_jax.train import recipe
 from tools import cli, configure, train
 
@@ -61,6 +62,48 @@ def test_trains_and_resumes_by_gin(tmp_path, capsys):
     again = json.loads(capsys.readouterr().out)
     assert again["resumed_from"] == 3
     assert again["final_loss"] == first["final_loss"]
+
+
+def test_a_seqio_task_by_name_trains_as_its_export(tmp_path, capsys, monkeypatch):
+    vocab = toy.small_vocabulary(tmp_path / "study" / "vocabulary")
+    made = toy.collection()
+    judged = pairs.judged(made, "train")
+    targets = [[[*vocab.encode(d.text)[:3], 1]] for _, d in judged]
+    pairs.save(
+        tmp_path / "study" / "pairs" / "x",
+        pairs.query_pairs(judged, targets),
+        collection="pydocs",
+        identifiers="x",
+        target_vocabulary=vocab.size,
+    )
+    monkeypatch.setenv("GR_JAX_STUDY", str(tmp_path / "study"))
+    importlib.reload(importlib.import_module("tasks.builtin"))
+    width = f"--gin.ladder.build.vocab_size={vocab.size}"
+    words = _arguments(tmp_path, width, "--gin.MIXTURE_OR_TASK_NAME='pydocs_x_query'")
+    assert cli.main([*words, "--gin.MIXTURE_OR_TASK_MODULE='tasks.builtin'"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    examples = tmp_path / "run" / "examples"
+    assert len(arrays.load(examples)) == len(judged)
+    again = _arguments(
+        tmp_path,
+        width,
+        f"--gin.MIXTURE_OR_TASK_NAME='{examples}'",
+        f"--gin.MODEL_DIR='{tmp_path / 'other'}'",
+    )
+    assert cli.main(again) == 0
+    assert json.loads(capsys.readouterr().out)["final_loss"] == first["final_loss"]
+
+
+def test_a_files_task_module_is_on_the_allow_list(tmp_path, capsys):
+    words = _arguments(tmp_path, "--gin.MIXTURE_OR_TASK_NAME='nowhere'")
+    with (tmp_path / "model.gin").open("a") as file:
+        file.write("MIXTURE_OR_TASK_MODULE = 'json'\n")
+    # Files are read in order: this one after run/train.gin.
+    words[1], words[2] = words[2], words[1]
+    assert cli.main(words) == 2
+    assert "gin files may import only" in capsys.readouterr().err
+    assert cli.main([*words, "--gin.MIXTURE_OR_TASK_MODULE='json'"]) == 2
+    assert "MIXTURE_OR_TASK_NAME: 'nowhere'" in capsys.readouterr().err
 
 
 def test_dry_run_reads_no_data(tmp_path, capsys):

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from gr_jax.core import errors
@@ -134,3 +135,28 @@ def test_packed_rows_are_trained_on_and_kept_on_resume(tmp_path):
 def test_buckets_must_end_at_the_source_length(tmp_path):
     with pytest.raises(errors.UsageError, match="length of inputs, 8"):
         _recipe(tmp_path, "run", layout=LAYOUTS["buckets"])
+
+
+def test_a_checkpoint_folder_is_a_start_whoever_wrote_it(tmp_path):
+    done = recipe.run(_recipe(tmp_path, "base"))
+    own = tmp_path / "base" / "checkpoint_3"
+    theirs = tmp_path / "t5x" / "checkpoint_9"
+    tree = {
+        "target": jax.device_get(done.params),
+        "state": {"step": np.int32(9), "param_states": {"v": np.zeros(3)}},
+    }
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as writer:
+        writer.save(theirs.absolute() / "state", args=ocp.args.PyTreeSave(tree))
+    for folder in (tmp_path / "base", own, theirs):
+        found = recipe.initial(
+            _recipe(tmp_path, "next", initial_checkpoint=str(folder))
+        )
+        for one, other in zip(
+            jax.tree.leaves(found), jax.tree.leaves(done.params), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+    deeper = ladder.build("llama", "150k", vocab_size=32)
+    with pytest.raises(errors.ArtifactError, match="config"):
+        recipe.initial(
+            _recipe(tmp_path, "x", model=deeper, initial_checkpoint=str(theirs))
+        )

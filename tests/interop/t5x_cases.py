@@ -15,6 +15,7 @@ if sys.argv[1] == "mesh":
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import dataclasses
+import functools
 import inspect
 
 import jax
@@ -103,9 +104,9 @@ def training_loss(folder: Path) -> None:
             )
             return found.objective / found.tokens
 
-        grad = jax.value_and_grad(model.loss_fn, has_aux=True)
+        grad = jax.jit(jax.value_and_grad(model.loss_fn, has_aux=True))
         (value, metrics), gradient = grad(params, batch, None)
-        expected, own_gradient = jax.value_and_grad(objective)(params)
+        expected, own_gradient = jax.jit(jax.value_and_grad(objective))(params)
         np.testing.assert_allclose(value, expected, rtol=1e-5)
         for a, b in zip(
             jax.tree.leaves(gradient), jax.tree.leaves(own_gradient), strict=True
@@ -157,31 +158,32 @@ def own_network(folder: Path) -> None:
         # Behind a target's end T5X masks, and we do not: nothing reads either.
         is_real_BL = np.asarray(batch["decoder_loss_weights"]) == 1
         np.testing.assert_allclose(
-            mine._compute_logits(params, batch)[is_real_BL],
-            theirs._compute_logits(params, batch)[is_real_BL],
+            jax.jit(mine._compute_logits)(params, batch)[is_real_BL],
+            jax.jit(theirs._compute_logits)(params, batch)[is_real_BL],
             atol=1e-4,
         )
         np.testing.assert_allclose(
-            mine.score_batch(params, batch),
-            theirs.score_batch(params, batch),
+            jax.jit(mine.score_batch)(params, batch),
+            jax.jit(theirs.score_batch)(params, batch),
             atol=1e-4,
         )
         for beams in (4, 8):
             asked = {"return_all_decodes": True, "num_decodes": beams}
-            token_BML, aux = mine.predict_batch_with_aux(params, batch, **asked)
-            other_BML, other = theirs.predict_batch_with_aux(params, batch, **asked)
+            token_BML, aux = predicted(mine, params, batch, **asked)
+            other_BML, other = predicted(theirs, params, batch, **asked)
             np.testing.assert_array_equal(token_BML, other_BML)
             np.testing.assert_allclose(aux["scores"], other["scores"], atol=1e-4)
             legal = {tuple(row) for row in ROWS}
             for row in np.asarray(token_BML).reshape(-1, 5):
                 assert tuple(row[row > 0].tolist()) in legal | {()}
-        best_BL, aux = mine.predict_batch_with_aux(params, batch, num_decodes=4)
-        np.testing.assert_array_equal(best_BL, aux["decodes"][:, -1])
-        np.testing.assert_array_equal(best_BL, theirs_best(theirs, params, batch))
+    best_BL, aux = predicted(mine, params, batch, num_decodes=8)
+    np.testing.assert_array_equal(best_BL, aux["decodes"][:, -1])
+    np.testing.assert_array_equal(best_BL, token_BML[:, -1])
 
 
-def theirs_best(theirs: Any, params: Any, batch: Any) -> Any:
-    return theirs.predict_batch_with_aux(params, batch, num_decodes=4)[0]
+def predicted(model: Any, params: Any, batch: Any, **asked: Any) -> Any:
+    ask = functools.partial(model.predict_batch_with_aux, **asked)
+    return jax.device_get(jax.jit(ask)(params, batch))
 
 
 class _Vocabulary:
@@ -203,8 +205,8 @@ def decoders(folder: Path) -> None:
         )
         params = mine.model.init(jax.random.key(4))
         asked = {"return_all_decodes": True, "num_decodes": beams}
-        token_BML, aux = mine.predict_batch_with_aux(params, batch, **asked)
-        other_BML, other = theirs.predict_batch_with_aux(params, batch, **asked)
+        token_BML, aux = predicted(mine, params, batch, **asked)
+        other_BML, other = predicted(theirs, params, batch, **asked)
         np.testing.assert_array_equal(token_BML, other_BML)
         np.testing.assert_allclose(aux["scores"], other["scores"], atol=1e-4)
     for scan in (False, True):
@@ -212,8 +214,9 @@ def decoders(folder: Path) -> None:
         model._decode_fn = decoding.temperature_sample
         params = model.model.init(jax.random.key(5))
         rng = jax.random.key(0)
-        token_BL, _ = model.predict_batch_with_aux(params, batch, rng, num_decodes=1)
-        logits_BLV = model.model.logits(params, batch["encoder_input_tokens"], token_BL)
+        token_BL, _ = predicted(model, params, batch, rng=rng, num_decodes=1)
+        logits = jax.jit(model.model.logits)
+        logits_BLV = logits(params, batch["encoder_input_tokens"], token_BL)
         best_BL = np.asarray(logits_BLV.argmax(axis=-1))
         ended_BL = np.cumsum(np.asarray(token_BL) == 1, axis=1) > 0
         before_BL = ~np.pad(ended_BL[:, :-1], ((0, 0), (1, 0)))
@@ -253,10 +256,10 @@ def checkpoints_(folder: Path) -> None:
         same(found, given)
         own = families.build(config_of(family))
         same(
-            own.logits(
+            jax.jit(own.logits)(
                 found, batch["encoder_input_tokens"], batch["decoder_target_tokens"]
             ),
-            model._compute_logits(state.params, batch),
+            jax.jit(model._compute_logits)(given, batch),
         )
         read_by_t5x(folder / f"{family}-ours", model, partitioner, given)
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _VOCABULARY = 4096
 _SOURCE, _TARGET = 64, 8
@@ -83,25 +83,43 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
         name: _Run(args.case, examples, layout, asked)
         for name, (layout, asked) in ways.items()
     }
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    found: dict[str, list[_Round]] = {name: [] for name in runs}
     for name, (layout, _) in ways.items():
         while runs[name].widths < max(1, len(layout.buckets)):
             runs[name].go(1)  # Compiles every width.
     for _ in range(args.rounds):
         for name, run in runs.items():
             found[name].append(run.go(args.steps))
-    rates = {n: statistics.median(r for r, _ in rounds) for n, rounds in found.items()}
+    wall, cpu = (
+        {
+            name: statistics.median(one.tokens / getattr(one, clock) for one in rounds)
+            for name, rounds in found.items()
+        }
+        for clock in ("wall_s", "cpu_s")
+    )
     return [
         {
             "layout": name,
             "model": args.case,
-            "real tokens/s": rate,
-            "ratio": rate / rates["padded"],
-            "places filled": statistics.mean(share for _, share in found[name]),
+            "real tokens/s": wall[name],
+            "ratio": wall[name] / wall["padded"],
+            # Of processor time, all threads: holds on a machine that others use too.
+            "processor ratio": cpu[name] / cpu["padded"],
+            "places filled": sum(r.tokens for r in rounds)
+            / sum(r.places for r in rounds),
             "programs": runs[name].widths,
         }
-        for name, rate in rates.items()
+        for name, rounds in found.items()
     ]
+
+
+class _Round(NamedTuple):
+    """Some steps: real tokens, places in the batches, and what they took."""
+
+    tokens: int
+    places: int
+    wall_s: float
+    cpu_s: float
 
 
 class _Run:
@@ -150,12 +168,12 @@ class _Run:
         """Shapes of batches met: programs compiled."""
         return len(self._widths)
 
-    def go(self, count: int) -> tuple[float, float]:
-        """Real tokens a second, and their share of the places in the batches."""
+    def go(self, count: int) -> _Round:
+        """Trains on the next batches."""
         import jax
 
         self._seen[:] = [0, 0]
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), time.process_time()
         with jax.set_mesh(self._mesh):
             for _ in range(count):
                 batch, _ = next(self._feed)
@@ -163,8 +181,9 @@ class _Run:
                     self._state, None, batch, self._numbers
                 )
             jax.block_until_ready(self._state.step)
-        wall_s = time.perf_counter() - begun
-        return self._seen[0] / wall_s, self._seen[0] / self._seen[1]
+        return _Round(
+            *self._seen, time.perf_counter() - begun, time.process_time() - cpu
+        )
 
 
 if __name__ == "__main__":

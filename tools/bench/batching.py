@@ -181,9 +181,8 @@ class _Run:
                     self._state, None, batch, self._numbers
                 )
             jax.block_until_ready(self._state.step)
-        return _Round(
-            *self._seen, time.perf_counter() - begun, time.process_time() - cpu
-        )
+        wall_s, cpu_s = time.perf_counter() - begun, time.process_time() - cpu
+        return _Round(self._seen[0], self._seen[1], wall_s, cpu_s)
 
 
 if __name__ == "__main__":

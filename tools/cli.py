@@ -122,7 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except errors.GrJaxError as error:
         if {"-v", "--verbose"} & set(rest):
             traceback.print_exc()
-        print(f"gr-jax {verb}: {error}", file=sys.stderr)
+        # Gin adds a line on where in its configuration the error arose.
+        message = str(error).split("\n")[0]
+        print(f"gr-jax {verb}: {message}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"gr-jax {verb}: interrupted; start it again to go on", file=sys.stderr)

@@ -114,6 +114,14 @@ def test_dry_run_reads_no_data(tmp_path, capsys):
     assert plan["method"].startswith("estimated from shapes")
 
 
+def test_settings_that_exclude_each_other_are_one_line(tmp_path, capsys):
+    words = _arguments(tmp_path, "--gin.PACK=True", "--gin.BUCKETS=(4, 8)")
+    assert cli.main(words) == 2
+    message = capsys.readouterr().err
+    assert "choose one" in message
+    assert message.count("\n") == 1
+
+
 def test_missing_macro_is_a_usage_error(tmp_path, capsys):
     words = [w for w in _arguments(tmp_path) if "TRAIN_STEPS" not in w]
     assert cli.main(words) == 2

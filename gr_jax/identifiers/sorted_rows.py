@@ -115,8 +115,10 @@ class SortedRows:
         """Least depth at which a share of the rows has no prefix in common."""
         shared_N = self.common_N.copy()
         np.maximum(shared_N[:-1], self.common_N[1:], out=shared_N[:-1])
-        rows_L = np.bincount(shared_N, minlength=self.max_length)
-        return 1 + int(np.searchsorted(np.cumsum(rows_L), share * self.count))
+        for depth in range(1, self.max_length):
+            if np.count_nonzero(shared_N < depth) >= share * self.count:
+                return depth
+        return self.max_length
 
     def children(
         self, depth: int, low: np.ndarray, high: np.ndarray
@@ -128,9 +130,13 @@ class SortedRows:
         total = int(size.sum())
         if total * 4 > self.count:
             row_E = np.flatnonzero(self.common_N <= depth)
-            parent_E = np.searchsorted(low, row_E, side="right") - 1
-            inside = (parent_E >= 0) & (row_E < high[parent_E])
-            return row_E[inside], parent_E[inside]
+            first, last = np.searchsorted(row_E, low), np.searchsorted(row_E, high)
+            counts = last - first
+            parent_E = np.repeat(np.arange(len(low)), counts)
+            if len(parent_E) == len(row_E):
+                return row_E, parent_E
+            shift = np.repeat(first - np.cumsum(counts) + counts, counts)
+            return row_E[np.arange(len(parent_E)) + shift], parent_E
         parent_R = np.repeat(np.arange(len(low)), size)
         row_R = np.arange(total) + (low - np.cumsum(size) + size)[parent_R]
         begins = (self.common_N[row_R] <= depth) | (row_R == low[parent_R])

@@ -112,6 +112,19 @@ def test_memory_does_not_grow_with_the_vocabulary() -> None:
     assert small.device_bytes / small.rows <= 18
 
 
+def test_alone_depth_is_where_nearly_all_rows_are_alone() -> None:
+    rng = np.random.default_rng(3)
+    codes = np.unique(rng.integers(0, 30, (2000, 6)), axis=0)
+    tree = constraint_index.build_matrix(codes, 30)
+
+    def alone(depth: int) -> float:
+        _, counts = np.unique(codes[:, :depth], axis=0, return_counts=True)
+        return counts[counts == 1].sum() / len(codes)
+
+    want = next(depth for depth in range(1, 7) if alone(depth) >= 0.99)
+    assert 1 < tree.alone_depth == want < 6
+
+
 def test_sorted_rows_need_no_order() -> None:
     rows = np.array([[0, 1], [0, 2], [3, 0]])
     tree = constraint_index.build_matrix(rows, 4)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from gr_jax.decode import constraints, top_k, tree_arrays, tree_blocks, tree_windows
 from gr_jax.identifiers import constraint_index
 
-_WINDOWS = (2, 8, 64)
+_WINDOWS = (1, 2, 8, 64)
 
 
 @functools.partial(

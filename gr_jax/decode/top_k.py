@@ -15,6 +15,8 @@ from jaxtyping import Array, Float, Int
 
 _GROUP = 128
 _WORTHWHILE = 4
+INT32 = jnp.iinfo(jnp.int32).max
+"""Larger arrays are not read by one index an entry."""
 
 
 def best(
@@ -64,4 +66,9 @@ def best_of_groups(
 
 def take(value_BE: Array, place_BC: Int[Array, "B C"]) -> Array:
     """``value_BE[b, place_BC[b, c]]``; places must be in bounds."""
-    return jnp.take_along_axis(value_BE, place_BC, axis=1, mode="promise_in_bounds")
+    batch, size = value_BE.shape
+    if batch * size > INT32:
+        return jnp.take_along_axis(value_BE, place_BC, axis=1, mode="promise_in_bounds")
+    # One index an entry, computed where it is used: no table of pairs is made.
+    flat_BC = size * jnp.arange(batch)[:, None] + place_BC
+    return value_BE.reshape(-1).at[flat_BC].get(mode="promise_in_bounds")

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from gr_jax.decode import top_k
 from gr_jax.identifiers import constraint_index
 
 NARROW = -1
@@ -116,7 +117,13 @@ class TreeArrays:
         self, depth: Int[Array, "*place"], row: Int[Array, "*place"]
     ) -> Int[Array, "*place"]:
         """Tokens of rows less the base of their depth; there must be a column."""
-        column = jnp.maximum(depth - self.first_column, 0)
+        columns, rows = self.column_LN.shape
+        column = jnp.clip(depth - self.first_column, 0, columns - 1)
+        if self.column_LN.size <= top_k.INT32:
+            # One index an entry, computed where it is used.
+            flat = self.column_LN.reshape(-1)
+            place = column * rows + jnp.clip(row, 0, rows - 1)
+            return flat.at[place].get(mode="promise_in_bounds").astype(jnp.int32)
         return self.column_LN.at[column, row].get(mode="clip").astype(jnp.int32)
 
     def token(

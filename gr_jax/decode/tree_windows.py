@@ -20,36 +20,39 @@ def children(
     count: int,
 ) -> tree_arrays.Children:
     """Children of beams of at most ``width`` rows, all narrow."""
-    batch = gain_BM.shape[0]
+    batch, beams, vocabulary = logits_BMV.shape
     offset_11C = jnp.arange(width)[None, None, :]
     row_BMC = state.low[:, :, None] + offset_11C
     token_BMC = tree.token(state.depth[:, :, None], row_BMC)
-    is_inside_BMC = row_BMC < state.high[:, :, None]
-    before_BMC = jnp.pad(token_BMC[:, :, :-1], ((0, 0), (0, 0), (1, 0)))
-    begins_BMC = is_inside_BMC & ((offset_11C == 0) | (token_BMC != before_BMC))
-    logit_BMC = jnp.take_along_axis(logits_BMV, token_BMC, axis=2, mode="clip")
-    score_BMC = jnp.where(begins_BMC, gain_BM[:, :, None] + logit_BMC, -jnp.inf)
+    begins_BMC = row_BMC < state.high[:, :, None]
+    if width > 1:
+        before_BMC = jnp.pad(token_BMC[:, :, :-1], ((0, 0), (0, 0), (1, 0)))
+        begins_BMC &= (offset_11C == 0) | (token_BMC != before_BMC)
+    beam_1M1 = jnp.arange(beams)[None, :, None]
+    place_BMC = beam_1M1 * vocabulary + jnp.clip(token_BMC, 0, vocabulary - 1)
+    logit_BE = top_k.take(
+        logits_BMV.reshape(batch, -1), place_BMC.reshape(batch, beams * width)
+    )
+    score_BMC = gain_BM[:, :, None] + logit_BE.reshape(token_BMC.shape)
+    score_BMC = jnp.where(begins_BMC, score_BMC, -jnp.inf)
     score_BC, slot_BC = top_k.best(score_BMC.reshape(batch, -1), count)
     parent_BC = slot_BC // width
+    first_BC, last_BC = (top_k.take(x, parent_BC) for x in (state.low, state.high))
     token_BC = top_k.take(token_BMC.reshape(batch, -1), slot_BC)
-    low_BC = top_k.take(state.low, parent_BC) + slot_BC % width
-    if width <= _COUNTED:
-        parent_BC1 = parent_BC[:, :, None]
-        beside_BCx = jnp.take_along_axis(
-            token_BMC, parent_BC1, axis=1, mode="promise_in_bounds"
+    low_BC = first_BC + slot_BC % width
+    if width == 1:
+        high_BC = low_BC + 1
+    elif width <= _COUNTED:
+        window_BCx = (parent_BC * width)[:, :, None] + offset_11C
+        beside_BE = top_k.take(
+            token_BMC.reshape(batch, -1), window_BCx.reshape(batch, -1)
         )
-        inside_BCx = jnp.take_along_axis(
-            is_inside_BMC, parent_BC1, axis=1, mode="promise_in_bounds"
-        )
-        same_BCx = inside_BCx & (beside_BCx == token_BC[:, :, None])
+        same_BCx = beside_BE.reshape(window_BCx.shape) == token_BC[:, :, None]
+        same_BCx &= first_BC[:, :, None] + offset_11C < last_BC[:, :, None]
         high_BC = low_BC + same_BCx.sum(axis=2, dtype=jnp.int32)
     else:
-        high_BC = tree.run_end(
-            top_k.take(state.depth, parent_BC),
-            token_BC,
-            low_BC,
-            top_k.take(state.high, parent_BC),
-        )
+        depth_BC = top_k.take(state.depth, parent_BC)
+        high_BC = tree.run_end(depth_BC, token_BC, low_BC, last_BC)
     narrow_BC = jnp.full_like(low_BC, tree_arrays.NARROW)
     return tree_arrays.Children(
         score_BC, parent_BC, token_BC, low_BC, high_BC, narrow_BC

@@ -23,15 +23,17 @@ def beam_search(
     """
     live: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
     done: list[tuple[tuple[int, ...], float]] = []
-    prefixes = {row[:n] for row in rows for n in range(1, len(row) + 1)}
+    children: dict[tuple[int, ...], set[int]] = {}
+    for row in rows:
+        for depth, token in enumerate(row):
+            children.setdefault(row[:depth], set()).add(token)
     for _ in range(max_length):
         candidates = []
         for tokens, score in live:
             nats = next_nats(tokens)
             candidates += [
                 ((*tokens, token), score + float(nats[token]))
-                for token in range(len(nats))
-                if (*tokens, token) in prefixes
+                for token in sorted(children[tokens])
             ]
         candidates.sort(key=lambda pair: -pair[1])
         top = candidates[: 2 * beams]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gr_jax.core import errors
 from gr_jax.decode import beam, prefix_tree, search_state, selection
 from gr_jax.identifiers import constraint_index
 from gr_jax.testing import hash_model
@@ -64,7 +65,7 @@ def search(
     **options: object,
 ) -> search_state.BeamState:
     settings = selection.Settings(max_length=LENGTH, **options)  # pyright: ignore
-    return beam.search(
+    found = beam.search(
         MODEL,
         {},
         MODEL.prefill({}, jnp.asarray(sources)),
@@ -74,6 +75,8 @@ def search(
         length_penalty=jnp.float32(penalty),
         key=jax.random.key(7),
     )
+    # On the host: an element of a device array costs a program call.
+    return jax.device_get(found)
 
 
 def results(
@@ -240,27 +243,48 @@ def test_settings_that_make_no_sense_are_refused(options: dict[str, float]) -> N
         selection.Settings(max_length=3, **options)  # pyright: ignore
 
 
+def test_any_number_of_beams_is_exact() -> None:
+    rows = random_rows(21, 2500)
+    for beams in (1, 1000):
+        found = search(rows, beams=beams, sources=SOURCES[:1])
+        want = reference.beam_search(rows, next_nats(0), beams=beams, max_length=LENGTH)
+        assert len(want) == beams
+        same(results(found, 0), want)
+
+
+def like_if_it_fits(
+    rows: Rows, vocabulary: int, mould: constraint_index.PrefixTree | None
+) -> constraint_index.PrefixTree:
+    ordered = sorted(rows)
+    flat = np.concatenate([np.array(row, np.int32) for row in ordered])
+    starts = np.cumsum([0] + [len(row) for row in ordered])
+    try:
+        return constraint_index.build_rows(flat, starts, vocabulary, like=mould)
+    except errors.UsageError:
+        room = 8 * len(rows)
+        return constraint_index.build_rows(flat, starts, vocabulary, capacity=room)
+
+
 @pytest.mark.slow
 def test_random_tries_of_all_sizes() -> None:
     """A million generated tokens: none illegal, all searches equal to the slow one."""
     rng = np.random.default_rng(99)
     tokens = 0
     shapes = [(8, 4, 1), (64, 12, 6), (512, 8, 16), (2048, 32, 30), (32_768, 5, 60)]
+    moulds: dict[int, constraint_index.PrefixTree] = {}
     trial = 0
     while tokens < 1_000_000:
         vocabulary, length, beams = shapes[trial % len(shapes)]
         trial += 1
         count = int(rng.integers(1, 2000))
         skew = rng.uniform(0.002, 0.5)
-        rows: Rows = set()
-        for _ in range(count):
+        rows: Rows = {(*[vocabulary - 1] * (length - 1), 1)}
+        for _ in range(count if vocabulary in moulds else 2000):
             size = int(rng.integers(0, length))
             row = 2 + np.minimum(rng.geometric(skew, size) - 1, vocabulary - 3)
             rows.add((*row.tolist(), 1))
-        ordered = sorted(rows)
-        flat = np.concatenate([np.array(row, np.int32) for row in ordered])
-        starts = np.cumsum([0] + [len(row) for row in ordered])
-        tree = constraint_index.build_rows(flat, starts, vocabulary)
+        tree = like_if_it_fits(rows, vocabulary, moulds.get(vocabulary))
+        moulds[vocabulary] = tree
         model = hash_model.HashModel(vocabulary)
         sources = rng.integers(1, 9, (64, 3))
         found = beam.search(
@@ -271,14 +295,18 @@ def test_random_tries_of_all_sizes() -> None:
             settings=selection.Settings(beams=beams, max_length=length, jump=4),
             batch=64,
         )
+        found = jax.device_get(found)
         for query in range(64):
             got = results(found, query)
             tokens += sum(len(row) for row, _ in got)
             assert {row for row, _ in got} <= rows
             assert len({row for row, _ in got}) == len(got) <= min(beams, len(rows))
-        source = sources[0].tolist()
-        nats = functools.cache(lambda prefix, s=source, m=model: m.next_nats(s, prefix))
-        same(
-            results(found, 0),
-            reference.beam_search(rows, nats, beams=beams, max_length=length),
-        )
+        for query in range(4):
+            source = sources[query].tolist()
+            nats = functools.cache(
+                lambda prefix, s=source, m=model: m.next_nats(s, prefix)
+            )
+            same(
+                results(found, query),
+                reference.beam_search(rows, nats, beams=beams, max_length=length),
+            )

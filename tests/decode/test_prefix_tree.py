@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gr_jax.decode import prefix_tree
+from gr_jax.decode import prefix_tree, top_k
 from gr_jax.identifiers import constraint_index
 
 BEAMS, COUNT = 5, 12
@@ -24,11 +24,14 @@ def catalogue(name: str) -> tuple[np.ndarray, int]:
     if name == "one byte a level":
         codes = np.minimum(rng.geometric(0.05, (4000, 4)), 200)
         return codes + 300 + 256 * np.arange(4), 300 + 4 * 256
+    if name == "V=128k":
+        codes = np.minimum(rng.geometric(0.01, (4000, 3)) - 1, 999)
+        return codes * 128, 128_256
     codes = np.minimum(rng.geometric(0.002, (6000, 3)) - 1, 1999)
     return codes, 2000
 
 
-@pytest.mark.parametrize("name", ["one byte a level", "wide nodes"])
+@pytest.mark.parametrize("name", ["one byte a level", "wide nodes", "V=128k"])
 def test_every_step_proposes_the_best_legal_children(name: str) -> None:
     codes, vocabulary = catalogue(name)
     rows = np.unique(codes, axis=0)
@@ -73,6 +76,34 @@ def test_every_step_proposes_the_best_legal_children(name: str) -> None:
         score = np.asarray(found.score_BC)[:, :BEAMS].copy()
         # The most frequent codes stay wide for longer: keep the search among them.
         prefixes = prefixes[:BEAMS]
+
+
+def test_arrays_of_more_than_two_billion_entries_are_read_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The index of such arrays does not fit one int32: two go into the gather."""
+    codes, vocabulary = catalogue("wide nodes")
+    tree = constraint_index.build_matrix(codes, vocabulary)
+    constraint = prefix_tree.PrefixTreeConstraint.of(tree)
+    rng = np.random.default_rng(2)
+
+    def steps() -> list[np.ndarray]:
+        run = jax.jit(lambda s, x, y: constraint.propose(s, x, y, BEAMS))
+        state, score = constraint.initial(2, 1), jnp.zeros((2, 1))
+        taken = []
+        for _ in range(3):
+            shape = (2, score.shape[1], vocabulary)
+            found = run(state, jnp.asarray(rng.normal(size=shape)), score)
+            state, score = found.state, found.score_BC
+            taken += [np.asarray(leaf) for leaf in jax.tree.leaves(found)]
+        return taken
+
+    want = steps()
+    rng = np.random.default_rng(2)
+    monkeypatch.setattr(top_k, "INT32", 100)
+    got = steps()
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_wide_levels_are_read_to_the_end_of_what_matters() -> None:

@@ -79,7 +79,7 @@ def test_compilations_are_bounded_by_the_buckets() -> None:
 
 
 def test_devices_share_a_batch() -> None:
-    mesh = jax.make_mesh((4,), ("data",))
+    mesh = jax.make_mesh((8,), ("data",))
     options = session.Options(mesh=mesh)
     sources = queries(6)
     same(new_session().decode(sources), new_session(options=options).decode(sources))

@@ -1,10 +1,12 @@
 """Benchmark of trees and of whole decoding, against peers measured in turn.
 
-``python -m tools.bench.decode`` measures memory, build and steps of the prefix tree.
-``--static-checkout DIR`` (a clone of github.com/youtube/static-constraint-decoding)
-adds STATIC's figures for the same catalogues; ``--torch-python EXE`` (an interpreter
-with torch and transformers) adds ``generate`` with ``prefix_allowed_tokens_fn``. All
-run on one core; trust ratios, not times. A goal without its peer is not judged.
+``python -m tools.bench.decode`` measures memory, build, steps and searches with the
+prefix tree, on one core. ``--static-checkout DIR`` (a clone of
+github.com/youtube/static-constraint-decoding) adds STATIC's figures for the same
+catalogues; ``--torch-python EXE`` (an interpreter with torch and transformers) adds
+``generate`` with ``prefix_allowed_tokens_fn``. Trust ratios, not times. A goal without
+its peer is not judged. Where JAX has an accelerator, the rows that have goals there are
+measured on it by a process of their own; elsewhere they are skipped and say so.
 """
 
 from __future__ import annotations
@@ -12,23 +14,29 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-Row = dict[str, Any]
+from tools.bench import decode_table
+
+Row = decode_table.Row
+_NARROW = "narrow level"
 _STEPS = (
     # measure, vocabulary, skewed, depth, (batch, beams), STATIC's dense layers, goal
     ("second level, exact", 2048, False, 1, (8, 70), 2, 3.0),
+    (_NARROW, 2048, False, 2, (2, 70), 2, 1.0),
+    (_NARROW, 2048, False, 3, (8, 70), 2, 1.0),
+    (_NARROW, 2048, False, 5, (8, 10), 2, 0.9),
+    (_NARROW, 2048, False, 3, (1, 10), 2, 0.9),
     ("skewed level", 2048, True, 2, (8, 70), 2, 3.0),
     ("V=32k skewed level", 32_768, True, 1, (2, 70), 1, 4.0),
-    ("narrow level", 2048, False, 2, (2, 70), 2, 1.0),
-    ("narrow level", 2048, False, 3, (8, 70), 2, 1.0),
-    ("narrow level", 2048, False, 5, (8, 10), 2, 0.9),
 )
+_PARTS = ("build", "steps", "decode", "prompt", "share", "accelerator")
 
 
 def main(argv: list[str]) -> int:
@@ -39,69 +47,32 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--large", action="store_true", help="build 10^7 identifiers")
-    parser.add_argument(
-        "--only", choices=("build", "steps", "decode", "prompt", "share")
-    )
+    parser.add_argument("--only", choices=_PARTS, action="append")
     parser.add_argument("--out", type=Path, default=Path("build/bench/decode.json"))
+    parser.add_argument("--on-accelerator", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    if not args.on_accelerator:
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        if hasattr(os, "sched_setaffinity"):
+            args.cores = os.sched_getaffinity(0)
+            os.sched_setaffinity(0, {max(args.cores)})
     parts: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
         "build": build_rows,
         "steps": step_rows,
         "decode": decode_rows,
         "prompt": prompt_rows,
         "share": share_rows,
+        "accelerator": accelerator_rows,
     }
     rows: list[Row] = []
-    for name, part in parts.items():
-        if args.only in (None, name):
-            for row in part(args):
-                rows.append(row)
-                print("  ".join(f"{k}={_shown(v)}" for k, v in row.items()), flush=True)
+    for name in args.only or _PARTS:
+        rows += parts[name](args)
+        print(f"bench-decode: {name}: done", file=sys.stderr, flush=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(rows, indent=1) + "\n")
+    if not args.on_accelerator:
+        print(decode_table.table(rows))
     return 0 if all(row["holds"] is not False for row in rows) else 1
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _row(
-    measure: str, anchor: float | None, ours: float, goal: float, *, ratio: bool = True
-) -> Row:
-    """A row of the table; without ``ratio`` the goal bounds our own figure."""
-    factor = anchor / ours if anchor is not None else None
-    judged = factor if ratio else -ours
-    bound = goal if ratio else -goal
-    holds = None if judged is None else judged >= bound
-    return {
-        "measure": measure,
-        "anchor": anchor,
-        "ours": ours,
-        "ratio": factor,
-        "goal": goal,
-        "holds": holds,
-    }
-
-
-def interleaved(
-    calls: dict[str, Callable[[], Any]], rounds: int, repeats: int = 1
-) -> dict[str, float]:
-    """Median seconds of each call, the calls taking turns."""
-    import jax
-
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        jax.block_until_ready(call())
-    for _ in range(rounds):
-        for name, call in calls.items():
-            began = time.perf_counter()
-            for _ in range(repeats):
-                jax.block_until_ready(call())
-            times[name].append((time.perf_counter() - began) / repeats)
-    return {name: statistics.median(found) for name, found in times.items()}
 
 
 def catalogue(items: int, vocabulary: int, *, is_skewed: bool, length: int = 8) -> Any:
@@ -123,7 +94,7 @@ def catalogue(items: int, vocabulary: int, *, is_skewed: bool, length: int = 8) 
 
 
 def _static(args: argparse.Namespace) -> Any:
-    """STATIC's two modules, or None without a checkout."""
+    """STATIC's builder and kernel, or None without a checkout."""
     if args.static_checkout is None:
         return None
     sys.path.insert(0, str(args.static_checkout))
@@ -145,91 +116,138 @@ def build_rows(args: argparse.Namespace) -> list[Row]:
             began = time.perf_counter()
             arrays = static[0](codes_NL.astype("int64"), 2048, 2)
             anchor_s = time.perf_counter() - began
-            sizes = [getattr(array, "nbytes", 0) for array in arrays]
-            anchor_bytes = sum(sizes) / items
+            parts = [getattr(array, "nbytes", 0) for array in arrays]
+            anchor_bytes = sum(parts) / items
             del arrays
-        tree = constraint_index.build_matrix(codes_NL, 2048)
-        seconds = []
+        seconds, sizes = [], []
         for _ in range(3):
             began = time.perf_counter()
-            constraint_index.build_matrix(codes_NL, 2048)
+            tree = constraint_index.build_matrix(codes_NL, 2048)
             seconds.append(time.perf_counter() - began)
-        ours = tree.device_bytes / tree.rows
+            sizes.append(tree.device_bytes / tree.rows)
+            del tree
         name = f"tree of {items:.0e} identifiers"
-        rows.append(_row(f"{name}, bytes each", anchor_bytes, ours, goal, ratio=False))
-        limit = 1.0 * items / 10_000_000
+        rows.append(
+            decode_table.row(
+                f"{name}, bytes each", anchor_bytes, max(sizes), goal, ratio=False
+            )
+        )
+        name, limit = f"{name}, s to build, sorted", items / 10_000_000
         built_s = min(seconds)
-        name = f"{name}, s to build, sorted"
-        rows.append(_row(name, anchor_s, built_s, limit, ratio=False))
+        rows.append(decode_table.row(name, anchor_s, built_s, limit, ratio=False))
     return rows
 
 
 def step_rows(args: argparse.Namespace) -> list[Row]:
     """One step after the model: logits to beams."""
-    import jax
-
     from gr_jax.decode import prefix_tree
     from gr_jax.identifiers import constraint_index
     from tools.bench import decode_steps
 
     static = _static(args)
     rows: list[Row] = []
+    known: dict[tuple[int, bool], Any] = {}
     for measure, vocabulary, is_skewed, depth, (batch, beams), dense, goal in _STEPS:
-        codes_NL = catalogue(args.items, vocabulary, is_skewed=is_skewed)
-        tree = constraint_index.build_matrix(codes_NL, vocabulary)
+        if (vocabulary, is_skewed) not in known:
+            codes_NL = catalogue(args.items, vocabulary, is_skewed=is_skewed)
+            tree = constraint_index.build_matrix(codes_NL, vocabulary)
+            index = static and static[0](codes_NL.astype("int64"), vocabulary, dense)
+            known = {(vocabulary, is_skewed): (codes_NL, tree, index)}
+        codes_NL, tree, index = known[vocabulary, is_skewed]
+        steps = decode_steps.draw(codes_NL, vocabulary, depth, batch, beams)
         constraint = prefix_tree.PrefixTreeConstraint.of(tree)
-        step = decode_steps.draw(codes_NL, vocabulary, depth, batch, beams)
-        state = decode_steps.tree_state(tree, step)
-        propose = jax.jit(lambda c, s, x, y, m: c.propose(s, x, y, m), static_argnums=4)
-        calls: dict[str, Callable[[], Any]] = {
-            "ours": lambda f=propose, c=constraint, s=state, x=step, m=beams: f(
-                c, s, x.logits_BMV, x.score_BM, m
-            )
-        }
+        sides = {"ours": decode_steps.our_side(tree, constraint, steps)}
         if static is not None:
-            calls["static"] = decode_steps.static_step(static, codes_NL, step, dense)
-            decode_steps.require_equal(calls["ours"]().score_BC, calls["static"]()[0])
-        found = interleaved(calls, args.rounds, repeats=10)
-        name = f"{measure}, depth {depth}, {batch}x{beams}, V={vocabulary}, s"
-        rows.append(_row(name, found.get("static"), found["ours"], goal))
+            sides["static"] = decode_steps.static_side(static[1], index, steps, dense)
+        calls = {name: decode_steps.many(steps, side) for name, side in sides.items()}
+        if static is not None:
+            decode_steps.require_equal(calls["ours"](), calls["static"]())
+        found = decode_table.interleaved(calls, args.rounds)
+        ours, peer = found["ours"], found.get("static")
+        name = f"{measure}, depth {depth}, {batch}x{beams}, V={vocabulary}, ms"
+        one_ms = 1e3 / decode_steps.REPEATS
+        peer_ms = None if peer is None else peer * one_ms
+        rows.append(decode_table.row(name, peer_ms, ours * one_ms, goal))
     return rows
 
 
 def decode_rows(args: argparse.Namespace) -> list[Row]:
-    """Whole constrained decoding against `transformers`."""
+    """Whole constrained decoding against `transformers`, and what jumps give."""
     from tools.bench import decode_whole
 
     found = decode_whole.measure(args.torch_python, args.rounds)
-    peer = found.get("transformers")
+    peer, goal = found.get("transformers"), 10.0 if args.on_accelerator else 2.5
+    ours, plain = found["ours"], found["no jump"]
     return [
-        _row("constrained decode, 8x10, V=32k, S=32, s", peer, found["ours"], 2.5),
-        _row("the same without jump-forward, s", peer, found["no jump"], 2.5),
+        decode_table.row("constrained decode, 8x10, V=32k, S=32, s", peer, ours, goal),
+        decode_table.row("the same, no jump-forward, s", peer, plain, None),
+        decode_table.row("default against no jump-forward, s", plain, ours, None),
     ]
 
 
 def prompt_rows(args: argparse.Namespace) -> list[Row]:
-    """Decoding steps with the prompt shared, and replicated for each beam."""
-    from tools.bench import decode_whole
+    """Searches with the prompt's keys shared, and replicated for each beam."""
+    from tools.bench import decode_prompt
 
-    found = decode_whole.measure_prompt(512, args.rounds)
+    found = decode_prompt.measure(512, max(3, args.rounds // 2))
+    name = "prompt of 512, 8x10"
     return [
-        _row(
-            "8 decoder steps, prompt of 512, 8x10, s",
+        decode_table.row(
+            f"{name}, search after the encoder, s",
             found["replicated"],
             found["shared"],
             2.0,
-        )
+        ),
+        decode_table.row(
+            f"{name}, with the encoder, s",
+            found["replicated"] + found["encoder"],
+            found["shared"] + found["encoder"],
+            2.0,
+        ),
     ]
 
 
 def share_rows(args: argparse.Namespace) -> list[Row]:
-    """Part of a decode step that the constraint takes, with a 60M model."""
-    from tools.bench import decode_whole
+    """Part of a search's time that the constraint takes, logsumexp included."""
+    from tools.bench import decode_share
 
-    found = decode_whole.measure_share(args.items, args.rounds)
-    share = found["constraint"] / (found["model"] + found["constraint"])
-    name = f"constraint's share of a step, 60M model, {args.items:.0e} items, 8x10"
-    return [_row(name, None, share, 0.05, ratio=False)]
+    shape = decode_share.LARGE if args.on_accelerator else decode_share.SMALL
+    name, goal = ("T5-large", 0.01) if args.on_accelerator else ("60M model", 0.05)
+    found = decode_share.measure(shape, args.items, max(3, args.rounds // 2))
+    whole = found["model"] + found["propose"]
+    name = f"constraint's share of a step, {name}, {args.items:.0e} items, 8x10"
+    own = max(0.0, found["propose"] - found["logsumexp"])
+    rows = [(name, found["propose"]), (f"{name}, less logsumexp", own)]
+    return [
+        decode_table.row(measure, None, part / whole, goal, ratio=False)
+        for measure, part in rows
+    ]
+
+
+def accelerator_rows(args: argparse.Namespace) -> list[Row]:
+    """What has a goal on an accelerator, measured there, or skipped."""
+    if args.on_accelerator:
+        import jax
+
+        if jax.default_backend() == "cpu":
+            names = ("steps", "whole decode", "prompt of 512", "constraint's share")
+            return [
+                decode_table.skipped(f"accelerator: {name}", "no accelerator")
+                for name in names
+            ]
+        parts = (step_rows, decode_rows, prompt_rows, share_rows)
+        rows = [row for part in parts for row in part(args)]
+        return [row | {"measure": f"accelerator: {row['measure']}"} for row in rows]
+    with tempfile.NamedTemporaryFile(suffix=".json") as answer:
+        command = [sys.executable, "-m", "tools.bench.decode", "--on-accelerator"]
+        command += ["--only", "accelerator", "--out", answer.name]
+        command += ["--rounds", str(args.rounds), "--items", str(args.items)]
+        for flag in ("static_checkout", "torch_python"):
+            if getattr(args, flag):
+                command += [f"--{flag.replace('_', '-')}", str(getattr(args, flag))]
+        environment = {k: v for k, v in os.environ.items() if k != "JAX_PLATFORMS"}
+        subprocess.run(command, env=environment, check=False)
+        return json.loads(Path(answer.name).read_text())
 
 
 if __name__ == "__main__":

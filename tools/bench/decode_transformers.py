@@ -32,7 +32,8 @@ def main() -> int:
         eos_token_id=None,
     )
     torch.manual_seed(0)
-    model = transformers.T5ForConditionalGeneration(config).eval()
+    device = torch.device(shape["device"])
+    model = transformers.T5ForConditionalGeneration(config).eval().to(device)
     root: dict[int, Any] = {}
     for row in given["rows"]:
         node = root
@@ -46,7 +47,7 @@ def main() -> int:
             node = node.get(token, {})
         return list(node) or [0]
 
-    source = torch.tensor(given["queries"])
+    source = torch.tensor(given["queries"], device=device)
     with torch.inference_mode():
         for _ in sys.stdin:
             began = time.perf_counter()
@@ -58,6 +59,8 @@ def main() -> int:
                 do_sample=False,
                 prefix_allowed_tokens_fn=allowed,
             )
+            if device.type == "cuda":
+                torch.cuda.synchronize()
             print(time.perf_counter() - began, flush=True)
     return 0
 

@@ -280,11 +280,17 @@ def _sets(
     query_K: np.ndarray, length_K: np.ndarray, tokens_F: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distinct tokens of each key, where they begin; numbered from 0 in each query."""
-    tokens = int(tokens_F.max(initial=0)) + 1
-    named_F = np.repeat(query_K, length_K) * tokens + tokens_F
-    named_G, number_F = np.unique(named_F, return_inverse=True)
-    first_K = np.searchsorted(named_G, query_K * tokens)
-    number_F -= np.repeat(first_K, length_K)
+    queries = int(query_K.max(initial=-1)) + 1
+    bounds_T = np.append(0, np.cumsum(np.bincount(query_K, length_K, queries)))
+    number_of = np.zeros(int(tokens_F.max(initial=0)) + 1, np.int64)
+    number_F = np.empty_like(tokens_F)
+    for begin, end in itertools.pairwise(bounds_T.astype(int).tolist()):
+        own_F = tokens_F[begin:end]
+        number_of[own_F] = -1
+        named = np.flatnonzero(number_of)
+        number_of[named] = np.arange(len(named))
+        number_F[begin:end] = number_of.take(own_F)
+        number_of[named] = 0
     numbers = int(number_F.max(initial=0)) + 1
     of_key_X = np.sort(
         np.repeat(np.arange(len(length_K)), length_K) * numbers + number_F

@@ -65,7 +65,8 @@ def test_pruning_changes_nothing_and_saves_scoring(
         count,
         positions,
     )
-    expected = plain.rank(query.tokens, query.logprob_K.tolist(), **limits)
+    made = [tuple(tokens) for tokens in query.tokens]
+    expected = plain.rank(made, query.logprob_K.tolist(), **limits)
     hits = found.hits(corpus.document_ids)
     assert [name for name, _ in hits] == [name for name, _, _ in expected]
     np.testing.assert_allclose(

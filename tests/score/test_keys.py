@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from gr_jax.core import randomness
@@ -51,7 +53,7 @@ def test_evidence_with_unigrams_equals_plain_python() -> None:
     given = keys.merged(keys.Keys(tokens=spans, logprob_K=-rng.random(len(spans))))
     query = keys.with_unigrams(given, np.log(rng.dirichlet(np.ones(64))))
     # Few candidates and few hits, so that some documents are never scored.
-    limits = {"max_hits": 40, "max_documents": 50, "hits": 8}
+    limits: dict[str, Any] = {"max_hits": 40, "max_documents": 50, "hits": 8}
     (found,) = evidence.aggregate(
         [query], corpus, index, settings=keys.Settings(**limits)
     )

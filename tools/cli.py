@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Sequence
 from types import FrameType
 
-from gr_jax.core import errors
+from gr_jax.core import allocator, errors
 
 # Verb -> module. The only list of verbs; `docs/reference.md` is made from it.
 VERBS = {
@@ -38,6 +38,8 @@ VERBS = {
     "doctor": "tools.doctor",
 }
 _INTERRUPTED = 130
+# Verbs whose time goes into computing step after step.
+_COMPUTES = frozenset({"train", "study", "demo", "decode", "score", "retrieve"})
 _GIN_PREFIX = "--gin."
 
 
@@ -93,6 +95,8 @@ def _run_verb(verb: str, words: Sequence[str]) -> int:
     args = parser.parse_args(rest)
     args.gin_bindings = bindings
     args.verb = verb
+    if verb in _COMPUTES and "jax" not in sys.modules:
+        allocator.keep_freed_pages()
     return int(module.run(args))
 
 

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from gr_jax.model import embedding
+
 Scalar = Float[Array, ""]
 
 
@@ -36,7 +38,7 @@ def cross_entropy(
 
     With :math:`p` the softmax and :math:`Z` its normaliser, a token costs
     :math:`(1-\epsilon)(-\log p_y) + \frac{\epsilon}{V}\sum_v(-\log p_v) + c\log^2 Z`,
-    the sum over the V tokens whose logit is finite.
+    the sum over the V tokens that are possible.
     The z-loss is that of PaLM (arXiv:2204.02311, section 5).
 
     Args:
@@ -63,8 +65,8 @@ def cross_entropy(
     nats_BL = log_z_BL - hit_BL
     objective_BL = nats_BL
     if label_smoothing:
-        # Impossible tokens (-inf, per-level heads) get no mass.
-        is_possible_BLV = jnp.isfinite(logits_BLV)
+        # Impossible tokens (-inf, or a per-level head's other levels) get no mass.
+        is_possible_BLV = logits_BLV > 0.5 * embedding.IMPOSSIBLE
         even_BL = log_z_BL - jnp.mean(logits_BLV, axis=-1, where=is_possible_BLV)
         objective_BL = (1 - label_smoothing) * nats_BL + label_smoothing * even_BL
     if z_loss:

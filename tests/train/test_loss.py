@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gr_jax.model import embedding
 from gr_jax.train import loss
 
 
@@ -73,8 +74,9 @@ def test_gradient_is_probability_minus_target():
     np.testing.assert_allclose(gradient, expected, atol=1e-6)
 
 
-def test_impossible_tokens_take_no_smoothing_mass():
-    logits = jnp.asarray([[[0.0, 0.0, -jnp.inf, 0.0]]])
+@pytest.mark.parametrize("impossible", [-jnp.inf, embedding.IMPOSSIBLE])
+def test_impossible_tokens_take_no_smoothing_mass(impossible):
+    logits = jnp.asarray([[[0.0, 0.0, impossible, 0.0]]])
     out = loss.cross_entropy(logits, jnp.asarray([[1]]), label_smoothing=0.5)
     np.testing.assert_allclose(out.objective, np.log(3), rtol=1e-6)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gr_jax.model import families, ladder
+from gr_jax.model import config, families, ladder
 from gr_jax.sharding import mesh, rules
 from gr_jax.train import feed, optimizer, settings
 from gr_jax.train import step as steps
@@ -132,8 +132,8 @@ def test_families_lose_equally_on_every_mesh(endless, family, size, sizes):
 def test_lowered_step_holds_the_sharding_constraints(family, endless):
     # Under `with mesh:` they would silently be none: dependencies of Flax and JAX.
     size = {"t5": "30k", "llama": "25k"}[family]
-    config = ladder.build(family, size, vocab_size=64)
-    model, asked, on = families.build(config), _settings(), mesh.make_mesh(2, 2, 2)
+    built = families.build(ladder.build(family, size, vocab_size=64))
+    model, asked, on = built, _settings(), mesh.make_mesh(2, 2, 2)
     programs = _programs(model, asked, on)
     numbers = {k: jnp.float32(v) for k, v in optimizer.schedule_numbers(asked).items()}
     with jax.set_mesh(on):
@@ -145,6 +145,26 @@ def test_lowered_step_holds_the_sharding_constraints(family, endless):
     # two blocks for the target, one for the source (its last only makes keys).
     forward = {"t5": 2 + 2 + 3, "llama": 2 + 2 * 2 + 2}[family]
     assert text.count("sharding_constraint") >= 2 * forward
+
+
+def test_tables_of_codes_train_under_the_default_rules():
+    """RIPOR's head: a table a level, its other levels impossible, and smoothing."""
+    codes = config.CodeTables(levels=2, size=8, head="level")
+    model = families.build(
+        ladder.build("llama", "25k", vocab_size=16 + 2 * 8, codes=codes)
+    )
+    rng = np.random.default_rng(0)
+    target = np.stack([16 + rng.integers(0, 8, 8), 24 + rng.integers(0, 8, 8)], 1)
+    batch = {
+        "source_BS": rng.integers(2, 16, (8, 4), dtype=np.int32),
+        "target_BL": target.astype(np.int32),
+    }
+    asked = _settings(steps=8, label_smoothing=0.1)
+    _, seen = _run(model, iter([batch] * 8), asked, mesh.make_mesh(2, 1, 2))
+    nats = [float(m["nats"] / m["tokens"]) for m in seen]
+    assert all(bool(m["is_finite"]) for m in seen)
+    assert nats[-1] < 0.8 * nats[0]
+    assert abs(nats[0] - np.log(8)) < 1.0
 
 
 def test_parameters_and_moments_are_split_by_the_rules(tiny_model):

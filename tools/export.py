@@ -14,7 +14,13 @@ SUMMARY = "weights to Hugging Face safetensors"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the verb's own flags."""
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="a run, an import, or a cell of a study; under LoRA the merged model",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--step", type=int, help="which checkpoint (default: newest)")
     parser.add_argument(
@@ -25,36 +31,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports what the flags name."""
-    from gr_jax.core import errors
-    from gr_jax.model import config as model_config
     from gr_jax.model import hf_export, hf_layout
-    from gr_jax.train import checkpoint
+    from gr_jax.train import saved
     from tools import progress_bars
 
-    if args.step is None:
-        found = checkpoint.newest(args.run)
-        if found is None:
-            raise errors.ArtifactError(f"{args.run}: no checkpoint: train first")
-        step, manifest, _ = found
-    else:
-        step, (manifest, _) = args.step, checkpoint.check(args.run, args.step)
-    if "model" not in manifest.config:
-        path = checkpoint.path_of(args.run, step)
-        raise errors.ArtifactError(f"{path}: model: not recorded: train or import anew")
-    config = model_config.from_json(manifest.config["model"])
-    dtype = args.dtype or manifest.config.get("stored_dtype", "float32")
+    found = saved.find(args.run, args.step)
+    dtype = args.dtype or found.stored_dtype
     facts = {
-        "run": str(args.run),
-        "step": step,
+        "run": str(found.folder),
+        "step": found.step,
         "dtype": dtype,
-        "tensors": len(hf_layout.entries(config)),
+        "tensors": len(hf_layout.entries(found.config)),
         "out": str(args.out),
     }
     if not args.dry_run:
         hf_export.save(
             args.out,
-            config,
-            checkpoint.read_params(args.run, step=step),
+            found.config,
+            found.params(),
             dtype=dtype,
             shard_bytes=int(args.shard_gb * 1e9),
             progress=progress_bars.bars(args),

@@ -187,27 +187,11 @@ def _records(rows: Any, nats: Any, kind: str) -> list[dict[str, Any]]:
 
 def _model(folder: Path) -> tuple[Any, Any]:
     """The model of a run's newest checkpoint, and its parameters."""
-    from gr_jax.core import artifacts, errors
-    from gr_jax.model import config as model_config
     from gr_jax.model import families
-    from gr_jax.train import checkpoint
+    from gr_jax.train import saved
 
-    cell = folder / "cell.json"
-    run = folder / "train" if cell.is_file() else folder
-    if cell.is_file():
-        value = artifacts.read_json(cell)
-        described = {"family": value["cell"]["family"], **value["model"]}
-    else:
-        steps = checkpoint.steps(run)
-        if not steps:
-            raise errors.ArtifactError(f"{run}: no checkpoint: train a model first")
-        newest = checkpoint.path_of(run, steps[-1])
-        config = artifacts.read_manifest(newest, verify="none").config
-        described = config.get("run", config).get("model")
-    if not isinstance(described, dict) or "family" not in described:
-        raise errors.ArtifactError(f"{folder}: does not say its model: train it anew")
-    model = families.build(model_config.from_json(described))
-    return model, checkpoint.read_params(run)
+    found = saved.find(folder)
+    return families.build(found.config), found.params()
 
 
 if __name__ == "__main__":

@@ -17,10 +17,8 @@ from gr_jax.model import config as model_config
 from gr_jax.model import families, t5x_import
 from gr_jax.sharding import mesh as meshes
 from gr_jax.sharding import rules as sharding_rules
-from gr_jax.train import checkpoint, loop
+from gr_jax.train import checkpoint, loop, saved
 from gr_jax.train import settings as train_settings
-
-MERGED = "merged"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,7 +154,7 @@ def initial(recipe: Recipe) -> Any:
     folder = Path(recipe.initial_checkpoint)
     step = checkpoint.step_of(folder)
     if step is None:
-        return checkpoint.read_params(folder)
+        return saved.find(folder).params()
     if checkpoint.is_ours(folder):
         return checkpoint.read_params(folder.parent, step=step)
     return t5x_import.load(folder, recipe.model)
@@ -167,7 +165,7 @@ def save_merged(
 ) -> None:
     """Writes the model with its adapters added in, for every other verb to read."""
     checkpoint.save(
-        folder / MERGED,
+        folder / saved.MERGED,
         {"target": done.params},
         checkpoint.Progress(step=done.steps, data_tokens=done.data_tokens),
         config={"run": dict(config)},

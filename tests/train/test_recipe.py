@@ -13,7 +13,7 @@ import pytest
 from gr_jax.core import errors
 from gr_jax.data import arrays, batching
 from gr_jax.model import ladder
-from gr_jax.train import checkpoint, recipe, settings
+from gr_jax.train import checkpoint, recipe, saved, settings
 
 
 def _examples(folder: Path) -> str:
@@ -53,7 +53,7 @@ def test_run_then_adapt_then_read_the_merged_model(tmp_path):
             initial_checkpoint=str(tmp_path / "base"),
         )
     )
-    merged = checkpoint.read_params(tmp_path / "adapted" / recipe.MERGED)
+    merged = checkpoint.read_params(tmp_path / "adapted" / saved.MERGED)
     pairs = zip(jax.tree.leaves(merged), jax.tree.leaves(adapted.params), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs)
     moved = jax.tree.map(

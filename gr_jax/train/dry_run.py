@@ -50,6 +50,33 @@ DEVICES = {
 }
 
 
+# What JAX calls them, the more particular first.
+_KINDS = {
+    "H200": "h200",
+    "H100": "h100",
+    "A100-SXM4-40GB": "a100-40",
+    "A100": "a100",
+    "TPU v4": "tpu-v4",
+    "TPU v5 lite": "tpu-v5e",
+    "TPU v5e": "tpu-v5e",
+    "TPU v5": "tpu-v5p",
+    "TPU v6": "tpu-v6e",
+}
+
+
+def peak_of(device_kind: str) -> float | None:
+    """Dense bf16 FLOP/s of a device by JAX's name for its kind; None if not known.
+
+    Example:
+      >>> peak_of("NVIDIA H200")
+      989000000000000.0
+    """
+    for part, name in _KINDS.items():
+        if part in device_kind:
+            return DEVICES[name].peak_flops
+    return None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
     """Bytes are of one device; ``hours`` supposes `UTILISATION` of the peak.

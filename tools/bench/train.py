@@ -2,7 +2,8 @@
 
 ``python -m tools.bench.train`` runs the step of the training loop and the rival's in
 turn on the same machine, model, batch and threads, and prints ratios. The rival needs
-an interpreter with torch and transformers: this one, or ``--torch-python``.
+an interpreter with torch and transformers: this one, or ``--torch-python``. Where JAX
+has an accelerator it measures utilisation there instead (`train_accelerator`).
 """
 
 from __future__ import annotations
@@ -20,36 +21,87 @@ from pathlib import Path
 from typing import Any
 
 REQUIRED = 1.0
-_CASES = ("t5:1m", "t5:5.2m", "llama:1m", "llama:4.8m")
 _VOCABULARY = 4192
 
 
 def main(argv: list[str]) -> int:
     """Prints the table and writes ``build/bench/train.json``."""
     parser = argparse.ArgumentParser(prog="bench-train", description=__doc__)
-    parser.add_argument("--cases", nargs="+", default=list(_CASES))
+    parser.add_argument("--cases", nargs="+", help="default: the ladder from 1M on")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--source", type=int, default=32)
     parser.add_argument("--target", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5, help="steps a round")
+    parser.add_argument("--optimizer", default="adamw", choices=("adamw", "adafactor"))
+    parser.add_argument(
+        "--torch-compile", action="store_true", help="the rival under torch.compile"
+    )
     parser.add_argument(
         "--torch-python",
         default=os.environ.get("GR_JAX_TORCH_PYTHON", sys.executable),
         help="interpreter that has torch and transformers",
     )
+    parser.add_argument(
+        "--accelerator",
+        action="store_true",
+        help="utilisation of T5-large and LLaMA 1B; the default where there is one",
+    )
     parser.add_argument("--out", type=Path, default=Path("build/bench/train.json"))
     args = parser.parse_args(argv)
+    from gr_jax.core import allocator
+
+    allocator.keep_freed_pages()  # as `gr-jax train` does
+    if args.accelerator or _has_accelerator():
+        return _on_accelerator(args)
     mine = args.torch_python == sys.executable
     if mine and importlib.util.find_spec("torch") is None:
         print("bench-train: no torch here: give --torch-python", file=sys.stderr)
         return 2
-    rows = [row for case in args.cases for row in measure(case, args)]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(rows, indent=1) + "\n")
-    for row in rows:
-        print("  ".join(f"{key}={_shown(value)}" for key, value in row.items()))
+    rows: list[dict[str, Any]] = []
+    for case in args.cases or ladder_cases():
+        rows += measure(case, args)
+        # What is done is kept when a later case fails.
+        _report(rows, args.out, new=3)
     return 0 if all(row["holds"] for row in rows) else 1
+
+
+def _has_accelerator() -> bool:
+    import jax
+
+    return jax.default_backend() != "cpu"
+
+
+def _on_accelerator(args: argparse.Namespace) -> int:
+    from tools.bench import train_accelerator
+
+    if not _has_accelerator():
+        print("bench-train: --accelerator: none is here: skipped", file=sys.stderr)
+        return 0
+    rows = train_accelerator.rows(steps=args.steps, rounds=args.rounds)
+    _report(rows, args.out, new=len(rows))
+    return 0 if all(row["holds"] for row in rows) else 1
+
+
+def _report(rows: list[dict[str, Any]], out: Path, *, new: int) -> None:
+    """Prints the last rows and writes all."""
+    for row in rows[-new:]:
+        shown = (f"{key}={_shown(value)}" for key, value in row.items())
+        print("  ".join(shown), flush=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def ladder_cases() -> list[str]:
+    """``family:size`` of every size of the ladder named for a million or more."""
+    from gr_jax.model import ladder
+
+    return [
+        f"{family}:{size}"
+        for family in ("t5", "llama")
+        for size in ladder.size_names(family)
+        if size.endswith("m")
+    ]
 
 
 def _shown(value: Any) -> str:
@@ -68,7 +120,7 @@ def measure(case: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     rng = randomness.stream(0, "bench train")
     shapes = ((args.batch, args.source), (args.batch, args.target))
     source, target = (rng.integers(4, _VOCABULARY, s, dtype=np.int32) for s in shapes)
-    ours, compile_s = _ours(config, source, target)
+    ours, compile_s = _ours(config, source, target, args.optimizer)
     rival, params = _rival(args, family, config, source, target)
     counted = accounting.parameters(config).total
     assert params == counted, f"{case}: {params} parameters there, {counted} here"
@@ -111,7 +163,9 @@ def measure(case: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     ]
 
 
-def _ours(config: Any, source: Any, target: Any) -> tuple[Any, float]:
+def _ours(
+    config: Any, source: Any, target: Any, optimizer_name: str = "adamw"
+) -> tuple[Any, float]:
     import jax
     import numpy as np
 
@@ -120,7 +174,10 @@ def _ours(config: Any, source: Any, target: Any) -> tuple[Any, float]:
     from gr_jax.train import feed, optimizer, settings
     from gr_jax.train import step as steps
 
-    asked = settings.TrainSettings(steps=10_000)
+    asked = settings.TrainSettings(
+        steps=10_000,
+        optimizer=optimizer_name,  # pyright: ignore
+    )
     on = mesh.single_device()
     programs = steps.programs(
         families.build(config), asked.for_step(), on, rules.DEFAULT, None
@@ -165,6 +222,8 @@ def _rival(
         "source": source.tolist(),
         "target": target.tolist(),
         "threads": os.cpu_count(),
+        "optimizer": args.optimizer,
+        "compile": args.torch_compile,
     }
     print(json.dumps(asked), file=talk, flush=True)
     params = json.loads(listen.readline())["params"]

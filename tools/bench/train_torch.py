@@ -58,9 +58,12 @@ def main() -> int:
     torch.manual_seed(0)
     torch.set_num_threads(asked["threads"])
     model = build(asked).train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=1e-3, weight_decay=0.0, fused=True
-    )
+    if asked["optimizer"] == "adamw":
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=1e-3, weight_decay=0.0, fused=True
+        )
+    else:
+        optimizer = torch.optim.Adafactor(model.parameters(), lr=1e-3)
     source = torch.tensor(asked["source"])
     target = torch.tensor(asked["target"])
 
@@ -74,6 +77,8 @@ def main() -> int:
         flat = kept.reshape(-1, kept.shape[-1])
         return torch.nn.functional.cross_entropy(flat, target.reshape(-1))
 
+    if asked["compile"]:
+        loss = torch.compile(loss)
     print(
         json.dumps({"params": sum(p.numel() for p in model.parameters())}), flush=True
     )

@@ -39,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Imports what the flags name."""
+    import numpy as np
+
     from gr_jax.core import artifacts
     from gr_jax.model import accounting
     from gr_jax.model import config as model_config
@@ -56,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
     found = _loaded(args, config, progress_bars.bars(args))
     written = checkpoint.save(
         args.out,
-        {"target": found.params},
+        # T5X reads the step of whatever it starts from.
+        {"target": found.params, "state": {"step": np.int32(0)}},
         checkpoint.Progress(step=0),
         config={
             "model": model_config.to_json(found.config),

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from gr_jax.core import errors
 from gr_jax.model import config as model_config
+from gr_jax.model import whole_attention
 
 
 class Segment(NamedTuple):
@@ -68,9 +69,11 @@ def attend(
         return _fused(query_BMTHd, segments, scale=scale, kernel=kernel)
     batch, beams, tokens, heads, width = query_BMTHd.shape
     kv_heads = segments[0].key.shape[-2]
-    query = (query_BMTHd * scale).reshape(
-        batch, beams, tokens, kv_heads, heads // kv_heads, width
-    )
+    scaled = query_BMTHd if scale == 1.0 else query_BMTHd * scale
+    query = scaled.reshape(batch, beams, tokens, kv_heads, heads // kv_heads, width)
+    # One token at a time is decoding: joining the segments would copy its cache.
+    if beams == 1 and tokens > 1 and dropout is None:
+        return _whole(query, segments).reshape(query_BMTHd.shape)
     parts = [_partial(query, segment, dropout) for segment in segments]
     weighted, total = _joined(parts)
     out = weighted / total.astype(query.dtype)[..., None]
@@ -128,12 +131,51 @@ def _bias_like(
     bias_HTS: Float[Array, "H T S"], scores: Array, *, is_shared: bool
 ) -> Float[Array, ...]:
     kv_heads = scores.shape[1 if is_shared else 2]
-    heads, tokens, keys = bias_HTS.shape
-    bias = bias_HTS.reshape(kv_heads, heads // kv_heads, tokens, keys)
-    bias = bias.transpose(0, 2, 1, 3).astype(jnp.float32)
+    bias = _bias_by_group(bias_HTS, kv_heads).astype(jnp.float32)
     if is_shared:
         return bias[None, :, None]
     return bias[None, None]
+
+
+def _bias_by_group(
+    bias_HTS: Float[Array, "H T S"], kv_heads: int
+) -> Float[Array, "K T G S"]:
+    heads, tokens, keys = bias_HTS.shape
+    bias = bias_HTS.reshape(kv_heads, heads // kv_heads, tokens, keys)
+    return bias.transpose(0, 2, 1, 3)
+
+
+def _whole(
+    query: Float[Array, "B 1 T K G d"], segments: tuple[Segment, ...]
+) -> Float[Array, "B T K G d"]:
+    """Attention of the one beam to all segments at once."""
+    key, value, mask, bias_HTS = _as_one(segments, query.shape[0], query.shape[2])
+    bias = None if bias_HTS is None else _bias_by_group(bias_HTS, key.shape[2])
+    return whole_attention.averaged(query[:, 0], key, value, bias, mask)
+
+
+def _as_one(
+    segments: tuple[Segment, ...], batch: int, tokens: int
+) -> tuple[Array, Array, Array, Array | None]:
+    """Keys, values, mask and bias of all segments of one beam, side by side."""
+    keys = [s.key if s.key.ndim == 4 else s.key[:, 0] for s in segments]
+    values = [s.value if s.value.ndim == 4 else s.value[:, 0] for s in segments]
+    if len(segments) == 1:
+        return keys[0], values[0], segments[0].mask, segments[0].bias
+    masks = [
+        jnp.broadcast_to(s.mask, (batch, tokens, s.mask.shape[-1])) for s in segments
+    ]
+    bias = None
+    found = [s.bias for s in segments if s.bias is not None]
+    if found:
+        heads = found[0].shape[0]
+        biases = [
+            jnp.zeros((heads, tokens, s.mask.shape[-1])) if s.bias is None else s.bias
+            for s in segments
+        ]
+        bias = jnp.concatenate(biases, axis=-1)
+    key, value = jnp.concatenate(keys, axis=1), jnp.concatenate(values, axis=1)
+    return key, value, jnp.concatenate(masks, axis=-1), bias
 
 
 def _fused(
@@ -145,28 +187,14 @@ def _fused(
 ) -> Float[Array, "B M T H d"]:
     query_BTHd = query_BMTHd[:, 0]
     batch, tokens = query_BTHd.shape[:2]
-    flat = [s.key if s.key.ndim == 4 else s.key[:, 0] for s in segments]
-    key = jnp.concatenate(flat, axis=1)
-    flat = [s.value if s.value.ndim == 4 else s.value[:, 0] for s in segments]
-    value = jnp.concatenate(flat, axis=1)
-    masks = [
-        jnp.broadcast_to(s.mask, (batch, tokens, s.mask.shape[-1])) for s in segments
-    ]
-    mask_B1TS = jnp.concatenate(masks, axis=-1)[:, None]
-    bias = None
-    if any(s.bias is not None for s in segments):
-        heads = query_BTHd.shape[2]
-        biases = [
-            jnp.zeros((heads, tokens, s.mask.shape[-1])) if s.bias is None else s.bias
-            for s in segments
-        ]
-        bias = jnp.concatenate(biases, axis=-1)[None].astype(query_BTHd.dtype)
+    key, value, mask, bias_HTS = _as_one(segments, batch, tokens)
+    bias = None if bias_HTS is None else bias_HTS[None].astype(query_BTHd.dtype)
     out = jax.nn.dot_product_attention(
         query_BTHd,
         key,
         value,
         bias=bias,
-        mask=mask_B1TS,
+        mask=jnp.broadcast_to(mask, (batch, tokens, mask.shape[-1]))[:, None],
         scale=scale,
         implementation="xla" if kernel == "fused" else _platform_kernel(),
     )

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from gr_jax.model import config as model_config
-from gr_jax.model import layers
+from gr_jax.model import layers, products
 
 # Finite, so that the loss of a padded position times its zero weight stays zero.
 IMPOSSIBLE = float(jnp.finfo(jnp.float32).min) / 2
@@ -91,14 +91,14 @@ def logits(
     """
     text = None
     if text_DV is not None:
-        text = jnp.matmul(hidden_BMTD, text_DV, preferred_element_type=jnp.float32)
+        text = products.product(hidden_BMTD, text_DV, "float32")
     if config.codes is None:
         assert text is not None
         return text
     assert codes is not None
     if text is not None:
         columns = codes.transpose(1, 0, 2).reshape(codes.shape[1], -1)
-        code = jnp.matmul(hidden_BMTD, columns, preferred_element_type=jnp.float32)
+        code = products.product(hidden_BMTD, columns, "float32")
         return jnp.concatenate([text, code], axis=-1)
     return _level_logits(hidden_BMTD, codes, config=config, position=position)
 

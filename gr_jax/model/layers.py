@@ -14,7 +14,7 @@ from flax import linen as nn
 from flax.linen import spmd
 from jaxtyping import Array, Float
 
-from gr_jax.model import attention, cache
+from gr_jax.model import attention, cache, products
 from gr_jax.model import config as model_config
 from gr_jax.model import packing as packings
 
@@ -124,17 +124,21 @@ class Attention(nn.Module):
         self.out = kernel(joined, embed, dtype=c.dtype)
 
     def project(self, x: Array, names: Sequence[str]) -> list[Array]:
-        """Queries, keys or values of ``x``, heads apart, in one product."""
+        """Queries, keys or values of ``x``, heads apart."""
         kernels = [getattr(self, name)() for name in names]
-        widths = [k.shape[1] for k in kernels]
-        joined = x @ (jnp.concatenate(kernels, 1) if len(kernels) > 1 else kernels[0])
-        ends = [sum(widths[: i + 1]) for i in range(len(widths) - 1)]
-        pieces = jnp.split(joined, ends, axis=-1)
+        if x.shape[-2] == 1 and len(kernels) > 1:
+            # One token at a time, a product costs its start: there is one for all.
+            widths = [k.shape[1] for k in kernels]
+            joined = products.product(x, jnp.concatenate(kernels, 1))
+            ends = [sum(widths[: i + 1]) for i in range(len(widths) - 1)]
+            pieces = jnp.split(joined, ends, axis=-1)
+        else:
+            pieces = [products.product(x, k) for k in kernels]
         return [p.reshape(*p.shape[:-1], -1, self.config.head_dim) for p in pieces]
 
     def merge(self, values: Array) -> Array:
         """The heads' values back in the residual stream."""
-        return values.reshape(*values.shape[:-2], -1) @ self.out()
+        return products.product(values.reshape(*values.shape[:-2], -1), self.out())
 
 
 def attention_dropout(module: nn.Module, rate: float) -> attention.Dropout | None:
@@ -171,16 +175,19 @@ class Mlp(nn.Module):
     def __call__(self, x: Array) -> Array:
         """The layer's addition to the residual stream."""
         names = self.config.mlp_activations
-        if len(names) == 1:
-            hidden = ACTIVATIONS[names[0]](x @ self.wi())
+        leaves = ["wi"] if len(names) == 1 else [f"wi_{i}" for i in range(len(names))]
+        kernels = [getattr(self, leaf)() for leaf in leaves]
+        if x.shape[-2] == 1 and len(kernels) > 1:
+            # As in `Attention.project`.
+            joined = products.product(x, jnp.concatenate(kernels, 1))
+            parts = jnp.split(joined, len(names), axis=-1)
         else:
-            kernels = [getattr(self, f"wi_{i}")() for i in range(len(names))]
-            parts = jnp.split(x @ jnp.concatenate(kernels, 1), len(names), axis=-1)
-            hidden = ACTIVATIONS[names[0]](parts[0])
-            for name, part in zip(names[1:], parts[1:], strict=True):
-                hidden = hidden * ACTIVATIONS[name](part)
+            parts = [products.product(x, k) for k in kernels]
+        hidden = ACTIVATIONS[names[0]](parts[0])
+        for name, part in zip(names[1:], parts[1:], strict=True):
+            hidden = hidden * ACTIVATIONS[name](part)
         hidden = dropped(self, hidden, self.config.dropout_rate)
-        return hidden @ self.wo()
+        return products.product(hidden, self.wo())
 
 
 def stack(layer: type[nn.Module], config: Any, count: int, methods: list[str]) -> Any:
@@ -190,7 +197,7 @@ def stack(layer: type[nn.Module], config: Any, count: int, methods: list[str]) -
     """
     if config.remat != "none":
         policies = jax.checkpoint_policies
-        keep = policies.dots_with_no_batch_dims_saveable
+        keep = policies.save_only_these_names(products.NAME)
         policy = keep if config.remat == "dots" else policies.nothing_saveable
         layer = nn.remat(
             layer, policy=policy, prevent_cse=not config.scan_layers, methods=methods

@@ -209,11 +209,14 @@ class Decoder(nn.Module):
     def logits(self, x: Array, embedding_VD: Array, position: Any) -> Array:
         """Scores of the vocabulary."""
         c = self.config
+        codes = None if self.code_logits is None else self.code_logits()
         text_DV = None if self.logits_dense is None else self.logits_dense()
         if c.tied_head and embedding.has_text_logits(c):
             # The embedding has unit variance; without this logits start too large.
-            text_DV = embedding_VD.T * c.embed_dim**-0.5
-        codes = None if self.code_logits is None else self.code_logits()
+            # Where nothing else reads `x` it is scaled, not a whole table every step.
+            scale = c.embed_dim**-0.5
+            text_DV = embedding_VD.T if codes is None else embedding_VD.T * scale
+            x = x * scale if codes is None else x
         return embedding.logits(x, text_DV, codes, config=c, position=position)
 
 

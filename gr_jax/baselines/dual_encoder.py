@@ -94,7 +94,8 @@ class Tower(nn.Module):
         """The mean of the encoded tokens, padding left out, projected."""
         is_real_BS = protocol.source_mask(source_BS)
         embedded_BSD = embedding.embedded(source_BS, self.token_embedder(), None)
-        encoded_BSD = self.encoder(embedded_BSD, is_real_BS).astype(jnp.float32)
+        encoded_BSD = self.encoder(embedded_BSD, is_real_BS[:, None, :])
+        encoded_BSD = encoded_BSD.astype(jnp.float32)
         weight_BS1 = is_real_BS[..., None].astype(jnp.float32)
         total_BD = (encoded_BSD * weight_BS1).sum(1)
         return self.projection(total_BD / jnp.maximum(weight_BS1.sum(1), 1.0))

@@ -267,7 +267,8 @@ def checkpoints_(folder: Path) -> None:
 def read_by_t5x(folder: Path, model: Any, partitioner: Any, given: Any) -> None:
     """What our trainer (or an import) writes, restored as `t5x.infer` restores it."""
     state = {"step": np.int32(7), "key": np.zeros(2, np.uint32), "param_states": {}}
-    for tree in ({"target": given}, {"target": given, "state": state}):
+    for kept in ({"step": np.int32(0)}, state):
+        tree = {"target": given, "state": kept}
         path = checkpoint.save(folder, tree, checkpoint.Progress(step=7))
         made, _ = state_of(model, partitioner, optimizer_def=None)
         restored, _ = t5x_utils.create_checkpoint_manager_and_restore(

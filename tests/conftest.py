@@ -12,6 +12,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
 
+# A script that needs T5X, run by `interop/test_t5x.py` where there is one.
+collect_ignore = ["interop/t5x_cases.py"]
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if os.environ.get("GR_JAX_DATA"):

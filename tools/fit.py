@@ -112,12 +112,12 @@ def run(args: argparse.Namespace) -> int:
 def _pictures(out: Path, found: list[fits.Fit]) -> Path:
     """A figure of each fit as PNG and SVG, and the checklist, in a folder beside."""
     from gr_jax.core import artifacts
-    from gr_jax.report import checklist, contents, drawing, figures
+    from gr_jax.report import checklist, contents, drawing, law_figures
 
     study = contents.of_fits(out.parent, found)
     folder = out.with_suffix("")
     for place, fit in enumerate(found):
-        figure = figures.law_figure(study, fit, place)
+        figure = law_figures.of_fit(study, fit, place)
         for suffix in ("png", "svg"):
             drawing.picture(figure, folder / f"{figure.key}.{suffix}")
     artifacts.write_text(folder / "checklist.md", checklist.to_markdown(study))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gr_jax.core import errors
-from gr_jax.data import arrays, length_buckets, ordering, packed_rows
+from gr_jax.data import arrays, length_buckets, ordering, packed_rows, padded_rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ def batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Batches of a layout, from a step on.
 
-    Without one they are those of `arrays.batches`. Packed rows have the fields of
+    Without one they are those of `padded_rows.batches`. Packed rows have the fields of
     `gr_jax.model.packing` beside ``source_BS`` and ``target_BL``; an epoch is every row
     once. With buckets, an epoch is a whole number of steps.
 
@@ -90,8 +90,8 @@ def batches(
       UsageError: If the settings do not fit each other or the examples.
     """
     layout.checked(source_length)
-    share = arrays.share_of(batch, shard)
-    chosen = arrays.fitting(examples, fraction, target_length)
+    share = padded_rows.share_of(batch, shard)
+    chosen = padded_rows.fitting(examples, fraction, target_length)
     lengths = {"source_length": source_length, "target_length": target_length}
     if layout.buckets:
         plan = length_buckets.Plan(
@@ -99,7 +99,7 @@ def batches(
         )
         for step in range(start_step, steps):
             rows_B, width = plan.step(step)
-            yield arrays.batch_of(chosen, rows_B[share], width, target_length)
+            yield padded_rows.batch_of(chosen, rows_B[share], width, target_length)
         return
     rows = None
     if layout.pack:
@@ -114,6 +114,6 @@ def batches(
     )
     for rows_B in stream:
         if rows is None:
-            yield arrays.batch_of(chosen, rows_B, source_length, target_length)
+            yield padded_rows.batch_of(chosen, rows_B, source_length, target_length)
         else:
             yield packed_rows.batch(chosen, rows, rows_B, **lengths)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gr_jax.core import errors, randomness
-from gr_jax.fit import distributions, solve
+from gr_jax.fit import descent, distributions
 from gr_jax.fit import optimum as optimum_module
 from gr_jax.fit.laws import law
 
@@ -47,7 +47,7 @@ def refits(
     if weight_BR is not None:
         changes["weight_BR"] = weight_BR
     batch = next(iter(changes.values())).shape[0]
-    solution = solve.minimise(
+    solution = descent.minimise(
         found.family,
         found.setting,
         dataclasses.replace(found.target, **changes),

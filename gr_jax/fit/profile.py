@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from gr_jax.fit import distributions, solve
+from gr_jax.fit import descent, distributions
 from gr_jax.fit import optimum as optimum_module
 from gr_jax.fit.laws import law
 
@@ -149,7 +149,7 @@ class _Search:
         fixed_EP = self._place_E[:, None] == np.arange(found.theta_P.size)
         fixed_SEKP = np.broadcast_to(fixed_EP[None, :, None], start_SEKP.shape)
         count = found.theta_P.size
-        solution = solve.minimise(
+        solution = descent.minimise(
             found.family,
             found.setting,
             found.target,

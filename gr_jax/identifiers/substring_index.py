@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int, Integer
 
 from gr_jax.core import artifacts, errors, progress
-from gr_jax.identifiers import segments, suffix_array, suffix_shard, wavelet_shard
+from gr_jax.identifiers import segments, shard_texts, suffix_shard, wavelet_shard
 
 KIND = "constraint-index"
 STRUCTURE = "substring"
@@ -303,14 +303,16 @@ def build(
     is_present_V = np.zeros(vocabulary_size, bool)
     is_present_V[tokens_E] = True
     token_of_dense_V = np.append(-1, np.flatnonzero(is_present_V)).astype(np.int32)
-    cuts_Z = _cut(starts_T, shards)
+    cuts_Z = shard_texts.cut(starts_T, shards)
     if window is None:
         window = COMPACT_WINDOW if is_compact else WINDOW
     build_shard = wavelet_shard.build if is_compact else suffix_shard.build
     report.start("substring index", cuts_Z.size - 1)
     built: list[Shard] = []
     for first, end in itertools.pairwise(cuts_Z.tolist()):
-        text_E = _dense_text(tokens_E, starts_T[first : end + 1], token_of_dense_V)
+        text_E = shard_texts.dense(
+            tokens_E, starts_T[first : end + 1], token_of_dense_V
+        )
         built.append(
             build_shard(
                 text_E,
@@ -354,46 +356,6 @@ def _check(tokens_E: np.ndarray, starts_T: np.ndarray, vocabulary_size: int) -> 
             f"substring index: tokens: {low} … {high}: outside the vocabulary of "
             f"{vocabulary_size}: encode with the vocabulary the model uses"
         )
-
-
-def _cut(starts_T: np.ndarray, shards: int) -> Int[np.ndarray, " Z"]:
-    """First document of each shard, and the number of documents last."""
-    documents = starts_T.size - 1
-    # A separator a document and one before the first take space as well.
-    size_T = starts_T + np.arange(documents + 1)
-    limit = suffix_array.MAX_TOKENS - 1
-    count = min(max(shards, -(-int(size_T[-1]) // limit)), documents)
-    while True:
-        goals = size_T[-1] * np.arange(1, count) / count
-        inner = np.searchsorted(size_T, goals)
-        # Every shard keeps at least one document.
-        inner = np.clip(
-            inner, np.arange(1, count), documents - np.arange(count - 1, 0, -1)
-        )
-        inner = np.maximum.accumulate(inner - np.arange(1, count)) + np.arange(1, count)
-        cuts_Z = np.concatenate([[0], inner, [documents]]).astype(np.int64)
-        if np.diff(size_T[cuts_Z]).max() <= limit:
-            return cuts_Z
-        if count == documents:
-            raise errors.InputError(
-                f"substring index: a document of more than {limit} tokens: split it"
-            )
-        count = min(documents, count + 1 + count // 8)
-
-
-def _dense_text(
-    tokens_E: np.ndarray, starts_T: np.ndarray, token_of_dense_V: np.ndarray
-) -> np.ndarray:
-    """Dense tokens of some documents, a separator first and after each."""
-    dtype = np.uint16 if token_of_dense_V.size <= 1 << 16 else np.uint32
-    dense_of_token_V = np.zeros(int(token_of_dense_V[-1]) + 1, dtype)
-    dense_of_token_V[token_of_dense_V[1:]] = np.arange(1, token_of_dense_V.size)
-    part_E = tokens_E[starts_T[0] : starts_T[-1]]
-    text_E = np.full(part_E.size + starts_T.size, suffix_shard.SEPARATOR, dtype)
-    is_token = np.ones(text_E.size, bool)
-    is_token[starts_T - starts_T[0] + np.arange(starts_T.size)] = False
-    text_E[is_token] = dense_of_token_V[part_E]
-    return text_E
 
 
 def _ragged_offsets(length_Q: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from gr_jax.report import (
     contents,
     drawing,
     figures,
+    law_figures,
     markup,
     notation,
     sections,
@@ -62,7 +63,7 @@ def _resource(name: str) -> str:
 def all_figures(study: contents.Study) -> list[figures.Figure]:
     """The figures of a report: the overview, then one a fit."""
     overview = figures.overview(study)
-    laws = [figures.law_figure(study, fit, i) for i, fit in enumerate(study.fits)]
+    laws = [law_figures.of_fit(study, fit, i) for i, fit in enumerate(study.fits)]
     return ([overview] if overview is not None else []) + laws
 
 

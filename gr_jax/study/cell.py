@@ -13,7 +13,7 @@ import numpy as np
 
 from gr_jax.core import artifacts, records
 from gr_jax.core import progress as progresses
-from gr_jax.data import arrays
+from gr_jax.data import arrays, padded_rows
 from gr_jax.evaluate import contrastive, losses, metrics, trec
 from gr_jax.fit import query_values
 from gr_jax.identifiers import codec
@@ -119,7 +119,7 @@ def _train(
     )
 
     def batches(start_step: int) -> Any:
-        return arrays.batches(
+        return padded_rows.batches(
             examples,
             batch=study.batch,
             source_length=study.source_length,

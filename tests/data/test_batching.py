@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gr_jax.core import errors
-from gr_jax.data import arrays, batching
+from gr_jax.data import arrays, batching, padded_rows
 
 LENGTHS = {"source_length": 16, "target_length": 6}
 LAYOUTS = {
@@ -89,7 +89,7 @@ def test_an_epoch_holds_every_example_once(layout: str, fraction: float) -> None
 
 def test_without_a_layout_batches_are_those_of_the_arrays() -> None:
     examples = numbered(20)
-    plain = arrays.batches(examples, batch=6, steps=12, seed=0, **LENGTHS)
+    plain = padded_rows.batches(examples, batch=6, steps=12, seed=0, **LENGTHS)
     for one, other in zip(stream(examples, "plain"), plain, strict=True):
         for field in one:
             np.testing.assert_array_equal(one[field], other[field])

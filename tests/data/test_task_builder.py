@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gr_jax.core import errors
-from gr_jax.data import arrays, ordering, pairs, task_builder, vocabulary
+from gr_jax.data import arrays, ordering, padded_rows, pairs, task_builder, vocabulary
 from gr_jax.testing import toy
 
 
@@ -61,7 +61,7 @@ def test_batches_of_exported_examples_hold_what_seqio_iterates(
             tuple(source[source > 0].tolist()),
             tuple(target[target > 0].tolist()),
         )
-        for batch in arrays.batches(
+        for batch in padded_rows.batches(
             arrays.load(tmp_path / "e"),
             batch=5,
             source_length=12,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gr_jax.core import errors
-from gr_jax.identifiers import substring_index
+from gr_jax.identifiers import substring_index, suffix_array
 from gr_jax.testing import substring_oracle
 
 Documents = substring_oracle.Documents
@@ -168,7 +168,7 @@ def test_bad_input_is_refused(
 def test_shards_hold_whole_documents_within_the_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(substring_index.suffix_array, "MAX_TOKENS", 20)
+    monkeypatch.setattr(suffix_array, "MAX_TOKENS", 20)
     documents = [[1] * 9, [2] * 3, [3] * 17, [4] * 2, [5], [6] * 5]
     index = build(documents)
     assert len(index.shards) > 1

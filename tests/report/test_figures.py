@@ -9,7 +9,7 @@ import plotly.graph_objects
 import pytest
 
 from gr_jax.fit import fits
-from gr_jax.report import contents, drawing, figures
+from gr_jax.report import contents, drawing, figures, law_figures
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def fitted(study, y, x):
 
 def test_points_are_the_records_values(study):
     place, fit = fitted(study, "ce", "params_non_embedding")
-    figure = figures.law_figure(study, fit, place)
+    figure = law_figures.of_fit(study, fit, place)
     (points,) = [s for s in figure.series if s.kind == "points"]
     assert len(points.x) == 6
     for x, y, low, source in zip(
@@ -41,7 +41,7 @@ def test_points_are_the_records_values(study):
 
 def test_a_point_of_beams_names_the_record_of_that_beam(study):
     place, fit = fitted(study, "1-recall@10", "inference_flops_per_query")
-    figure = figures.law_figure(study, fit, place)
+    figure = law_figures.of_fit(study, fit, place)
     (points,) = [s for s in figure.series if s.kind == "points"]
     assert len(set(points.sources)) == 6
     for y, source in zip(points.y, points.sources, strict=True):
@@ -51,7 +51,7 @@ def test_a_point_of_beams_names_the_record_of_that_beam(study):
 
 def test_the_curve_is_solid_to_the_last_point_and_dashed_beyond(study):
     place, fit = fitted(study, "ce", "params_non_embedding")
-    figure = figures.law_figure(study, fit, place)
+    figure = law_figures.of_fit(study, fit, place)
     solid, dashed = [s for s in figure.series if s.kind == "line"]
     largest = max(p["x"] for p in fit.points)
     assert (solid.dashed, dashed.dashed) == (False, True)
@@ -68,7 +68,7 @@ def test_null_values_and_rivals_are_rules(study):
     place, fit = fitted(study, "ce", "params_non_embedding")
     (null,) = figures.references(study, "ce")
     assert null.y == [pytest.approx(math.log(257))]
-    figure = figures.law_figure(study, fit, place)
+    figure = law_figures.of_fit(study, fit, place)
     assert null in figure.series
     assert figure.off_scale == [f"{null.name} lies above"]
     (cgl,) = figures.references(study, "cgl")
@@ -80,7 +80,7 @@ def test_null_values_and_rivals_are_rules(study):
 
 def test_residuals_belong_to_their_points(study):
     place, fit = fitted(study, "ce", "params_non_embedding")
-    figure = figures.law_figure(study, fit, place)
+    figure = law_figures.of_fit(study, fit, place)
     (shown,) = figure.residuals
     assert shown.y == fit.residuals
     assert shown.x == [p["x"] for p in fit.points]
@@ -98,7 +98,7 @@ def _column(x):
 
 def test_a_refused_law_shows_points_and_no_curve(study):
     place, fit = next((i, f) for i, f in enumerate(study.fits) if not f.is_fitted)
-    figure = figures.law_figure(study, fit, place)
+    figure = law_figures.of_fit(study, fit, place)
     kinds = {s.kind for s in figure.series}
     assert "points" in kinds
     assert not kinds & {"line", "band"}
@@ -109,7 +109,7 @@ def test_two_axes_give_a_curve_for_each_second_value(study):
     place, fit = next(
         (i, f) for i, f in enumerate(study.fits) if f.is_fitted and "," in f.x
     )
-    figure = figures.law_figure(study, fit, place)
+    figure = law_figures.of_fit(study, fit, place)
     seconds = {p["x"][1] for p in fit.points}
     assert sum(s.kind == "points" for s in figure.series) == len(seconds)
     assert sum(len(s.x) for s in figure.residuals) == len(fit.points)
@@ -118,7 +118,7 @@ def test_two_axes_give_a_curve_for_each_second_value(study):
 
 def test_plotly_accepts_every_figure_and_nothing_is_infinite(study):
     for i, fit in enumerate(study.fits):
-        drawn = drawing.plotly(figures.law_figure(study, fit, i))
+        drawn = drawing.plotly(law_figures.of_fit(study, fit, i))
         plain = _without_colours(drawn)
         plotly.graph_objects.Figure(plain)
         for trace in drawn["data"]:
@@ -163,7 +163,7 @@ def test_many_places_of_the_second_axis_join_the_nearest_curves(tmp_path):
         curve={"families": [{"at": [d], "x": [1e5, 2e6], "y": [2, 1]} for d in at]},
     )
     study = contents.of_fits(tmp_path, [fit])
-    figure = figures.law_figure(study, fit, 0)
+    figure = law_figures.of_fit(study, fit, 0)
     shown = [s for s in figure.series if s.kind == "points"]
     assert [len(s.x) for s in shown] == [5, 10, 5]
     assert all(s.name.startswith("D about") for s in shown)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from gr_jax.fit import bootstrap, objective, optimum, points, solve
+from gr_jax.fit import bootstrap, descent, objective, optimum, points
 from gr_jax.fit.laws import chinchilla, single_power
 
 
@@ -71,8 +71,10 @@ def test_small_systems_are_solved_and_singular_ones_do_not_raise() -> None:
     want_BP = np.stack(
         [np.linalg.solve(m, r) for m, r in zip(matrix_BPP, right_BP, strict=True)]
     )
-    np.testing.assert_allclose(solve.solve_linear(matrix_BPP, right_BP), want_BP, 1e-6)
-    assert solve.solve_linear(np.zeros((2, 3, 3)), np.ones((2, 3))).shape == (2, 3)
+    np.testing.assert_allclose(
+        descent.solve_linear(matrix_BPP, right_BP), want_BP, 1e-6
+    )
+    assert descent.solve_linear(np.zeros((2, 3, 3)), np.ones((2, 3))).shape == (2, 3)
 
 
 def test_coordinates_stay_within_bounds_and_fixed_ones_stay() -> None:
@@ -84,7 +86,7 @@ def test_coordinates_stay_within_bounds_and_fixed_ones_stay() -> None:
     assert found.theta_P[0] >= found.setting.low_P[0]
     fixed_BP = np.array([[False, False, True]])
     start_BP = found.theta_P[None] + np.array([[0.0, 0.3, 0.2]])
-    held = solve.minimise(
+    held = descent.minimise(
         found.family, found.setting, found.target, start_BP, fixed_BP=fixed_BP
     )
     assert held.theta_BP[0, 2] == start_BP[0, 2]
@@ -104,10 +106,10 @@ def test_four_thousand_problems_in_one_batch_end() -> None:
     count_BR = bootstrap.counts(64, 4000, generator)
     target = dataclasses.replace(found.target, weight_BR=count_BR)
     start_BP = np.repeat(found.theta_P[None], 4000, axis=0)
-    solved = solve.minimise(found.family, found.setting, target, start_BP)
+    solved = descent.minimise(found.family, found.setting, target, start_BP)
     assert solved.is_converged_B.mean() > 0.99
     # One of the batch is the same as alone: problems do not touch each other.
-    alone = solve.minimise(
+    alone = descent.minimise(
         found.family, found.setting, target.rows(slice(7, 8)), start_BP[:1]
     )
     np.testing.assert_allclose(alone.total_B[0], solved.total_B[7], rtol=1e-9)

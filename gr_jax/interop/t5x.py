@@ -25,6 +25,7 @@ from gr_jax.core import errors
 from gr_jax.interop import t5x_decoding
 from gr_jax.model import config as model_config
 from gr_jax.model import families, protocol
+from gr_jax.model import packing as packings
 
 Batch = Mapping[str, jax.Array]
 Aux = dict[str, Any]
@@ -56,7 +57,8 @@ class Methods:
     """What T5X leaves to a model, for both families, over any base class like T5X's.
 
     Both families read SeqIO's encoder-decoder batches: a decoder-only model takes its
-    source and its target apart, too. Packed batches are refused.
+    source and its target apart, too. Packed batches (``pack = True``) are scored and
+    learned from as rows of single pairs are; decoding needs a row a query.
 
     Args:
       config: Of the model.
@@ -127,7 +129,7 @@ class Methods:
     def score_batch(
         self, params: Any, batch: Batch, return_intermediates: bool = False
     ) -> Any:
-        """Summed log-probability of each target, ``[B]``, padding excluded.
+        """Summed log-probability of each row's targets, ``[B]``, padding excluded.
 
         With ``return_intermediates`` also, under T5X's names, targets, weights and the
         log-probability of each token.
@@ -177,6 +179,10 @@ class Methods:
         Raises:
           UsageError: If there is no decoder, or it cannot do what is asked.
         """
+        if packings.of_t5x(batch) is not None:
+            raise errors.UsageError(
+                "t5x: predict_batch: batch: packed: bind DatasetConfig.pack = False"
+            )
         if self._decode_fn is None or prompt_with_targets:
             lack = "prompt" if prompt_with_targets else "decode_fn"
             raise errors.UsageError(
@@ -212,13 +218,15 @@ class Methods:
         self, params: Any, batch: Batch, dropout_rng: jax.Array | None = None
     ) -> Float[Array, "B L V"]:
         """Teacher-forced logits; T5X's base class makes loss and metrics of them."""
-        if any(name.endswith("_segment_ids") for name in batch):
-            raise errors.UsageError(
-                "t5x: batch: packed: bind DatasetConfig.pack = False"
-            )
         # T5X's batches are int32; its dummy batch of compilation need not be.
-        source, target = (batch[name].astype(jnp.int32) for name in (_SOURCE, _TARGET))
-        return self.model.logits(params, source, target, dropout_key=dropout_rng)
+        whole = {name: rows.astype(jnp.int32) for name, rows in batch.items()}
+        return self.model.logits(
+            params,
+            whole[_SOURCE],
+            whole[_TARGET],
+            dropout_key=dropout_rng,
+            packing=packings.of_t5x(whole),
+        )
 
 
 def logical_factor_rules() -> Any:

@@ -21,6 +21,7 @@ import inspect
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tensorflow as tf
 from flax.core import unfreeze
 from t5x import adafactor, checkpoints, decoding, models, partitioning, trainer
 from t5x import utils as t5x_utils
@@ -118,6 +119,60 @@ def training_loss(folder: Path) -> None:
         np.testing.assert_allclose(
             total.loss_fn(params, batch, None)[0] / tokens, expected, rtol=1e-5
         )
+
+
+def converted(pairs: list[Any], *, pack: bool) -> dict[str, jax.Array]:
+    """One batch as SeqIO's converter of T5X's runs makes it."""
+    dataset = tf.data.Dataset.from_generator(
+        lambda: ({"inputs": source, "targets": target} for source, target in pairs),
+        output_signature={
+            name: tf.TensorSpec([None], tf.int32) for name in ("inputs", "targets")
+        },
+    )
+    converter = models.EncoderDecoderModel.FEATURE_CONVERTER_CLS(pack=pack)
+    rows = list(converter(dataset, {"inputs": 16, "targets": 12}).as_numpy_iterator())
+    return {
+        name: jnp.asarray(np.stack([row[name] for row in rows])) for name in rows[0]
+    }
+
+
+def packed(folder: Path) -> None:
+    """Packed batches: loss and gradient of single pairs, logits of T5X's network."""
+    del folder
+    rng = np.random.default_rng(1)
+    pairs = [
+        tuple(rng.integers(2, VOCABULARY, length).tolist() for length in lengths)
+        for lengths in ((3, 4), (9, 2), (4, 5), (16, 1), (2, 12), (5, 5), (6, 3))
+    ]
+    rows, alone = converted(pairs, pack=True), converted(pairs, pack=False)
+    assert len(rows["encoder_input_tokens"]) < len(pairs)
+    assert rows["decoder_segment_ids"].max() >= 3
+    for family in ("t5", "llama"):
+        model = ours(family)
+        params = jax.tree.map(lambda x: 2 * x, model.model.init(jax.random.key(6)))
+        grad = jax.jit(jax.value_and_grad(model.loss_fn, has_aux=True))
+        (value, _), gradient = grad(params, rows, None)
+        (expected, _), single = grad(params, alone, None)
+        np.testing.assert_allclose(value, expected, rtol=1e-5)
+        for a, b in zip(
+            jax.tree.leaves(gradient), jax.tree.leaves(single), strict=True
+        ):
+            scale = np.abs(b).max()
+            np.testing.assert_allclose(a / scale, b / scale, atol=1e-5)
+        scored = jax.jit(model.score_batch)
+        np.testing.assert_allclose(
+            scored(params, rows).sum(), scored(params, alone).sum(), rtol=1e-5
+        )
+    config = config_of("t5")
+    mine = ours("t5", config)
+    theirs = models.EncoderDecoderModel(network_like(config), None, _Vocabulary(), None)
+    params = mine.model.init(jax.random.key(7))
+    is_real_BL = np.asarray(rows["decoder_loss_weights"]) == 1
+    np.testing.assert_allclose(
+        jax.jit(mine._compute_logits)(params, rows)[is_real_BL],
+        jax.jit(theirs._compute_logits)(params, rows)[is_real_BL],
+        atol=1e-4,
+    )
 
 
 def network_like(config: model_config.T5Config) -> network.Transformer:
@@ -329,6 +384,7 @@ if __name__ == "__main__":
     cases = {
         "contract": contract,
         "training_loss": training_loss,
+        "packed": packed,
         "own_network": own_network,
         "decoders": decoders,
         "checkpoints": checkpoints_,

@@ -111,10 +111,36 @@ def test_scores_are_sums_of_log_probabilities_under_the_batchs_weights():
         np.testing.assert_allclose(weighted_B[row], 2 * logp[1], rtol=1e-5)
 
 
-def test_packed_batches_are_refused():
-    batch = {**_batch(), "encoder_segment_ids": jnp.ones((4, 6), jnp.int32)}
+def _packed(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Two rows of two pairs each, from four rows of one."""
+    found = {}
+    for name, rows in batch.items():
+        side = name.split("_")[0]
+        shape = (2, 2 * rows.shape[1])
+        found[name] = rows.reshape(shape)
+        part = jnp.broadcast_to(jnp.array([[1], [2]]), (2, rows.shape[1]))
+        found[f"{side}_segment_ids"] = jnp.broadcast_to(part.reshape(-1), shape)
+        place = jnp.tile(jnp.arange(rows.shape[1]), 2)
+        found[f"{side}_positions"] = jnp.broadcast_to(place, shape)
+    return found
+
+
+def test_a_packed_row_scores_as_its_pairs_do():
+    batch = _batch()
+    batch["decoder_target_tokens"] = batch["decoder_target_tokens"].at[0, 2].set(4)
+    for family in ("t5", "llama"):
+        model = _model(family)
+        params = model.get_initial_variables(jax.random.key(0), {})["params"]
+        score = jax.jit(model.score_batch)
+        single_B = score(params, batch)
+        np.testing.assert_allclose(
+            score(params, _packed(batch)), single_B.reshape(2, 2).sum(1), rtol=1e-5
+        )
+
+
+def test_packed_batches_are_not_decoded():
     with pytest.raises(errors.UsageError, match="pack = False"):
-        _model().score_batch({}, batch)
+        _model().predict_batch_with_aux({}, _packed(_batch()))
 
 
 def test_smoothing_over_one_level_is_refused():
@@ -135,7 +161,15 @@ def test_without_t5x_the_class_says_what_to_do():
 @needs_t5x
 @pytest.mark.parametrize(
     "case",
-    ["contract", "training_loss", "own_network", "decoders", "checkpoints", "mesh"],
+    [
+        "contract",
+        "training_loss",
+        "packed",
+        "own_network",
+        "decoders",
+        "checkpoints",
+        "mesh",
+    ],
 )
 def test_with_t5x(case: str, tmp_path: Path) -> None:
     done = subprocess.run(

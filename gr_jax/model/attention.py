@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from gr_jax.core import errors
 from gr_jax.model import config as model_config
-from gr_jax.model import whole_attention
+from gr_jax.model import splash, whole_attention
 
 
 class Segment(NamedTuple):
@@ -55,6 +55,7 @@ def attend(
     scale: float = 1.0,
     kernel: model_config.Attention = "plain",
     dropout: Dropout | None = None,
+    rows: splash.Rows | None = None,
 ) -> Float[Array, "B M T H d"]:
     """The values averaged by one softmax over the keys of all segments.
 
@@ -64,8 +65,22 @@ def attend(
       scale: Multiplies the scores (T5: 1, LLaMA: ``head_dim ** -0.5``).
       kernel: ``plain``, or for whole sequences (one beam) a fused kernel.
       dropout: Applied to the weights; None in evaluation. Takes the plain path.
+      rows: What the masks say, as the TPU's ``flash`` needs it; None takes the plain
+        path there.
+
+    Raises:
+      UsageError: If ``flash`` has no kernel on this platform, or none with a bias.
     """
-    if kernel != "plain" and query_BMTHd.shape[1] == 1 and dropout is None:
+    is_whole = query_BMTHd.shape[1] == 1 and dropout is None
+    if kernel == "flash" and _platform() == "tpu":
+        if any(segment.bias is not None for segment in segments):
+            remedy = "T5's position bias has no TPU kernel: use fused"
+            raise errors.UsageError(
+                errors.fault("model config", "attention", "flash", remedy)
+            )
+        if is_whole and rows is not None:
+            return _by_splash(query_BMTHd * scale, segments, rows)
+    elif kernel != "plain" and is_whole:
         return _fused(query_BMTHd, segments, scale=scale, kernel=kernel)
     batch, beams, tokens, heads, width = query_BMTHd.shape
     kv_heads = segments[0].key.shape[-2]
@@ -178,6 +193,16 @@ def _as_one(
     return key, value, jnp.concatenate(masks, axis=-1), bias
 
 
+def _by_splash(
+    query_BMTHd: Float[Array, "B M T H d"],
+    segments: tuple[Segment, ...],
+    rows: splash.Rows,
+) -> Float[Array, "B M T H d"]:
+    batch, _, tokens = query_BMTHd.shape[:3]
+    key, value, _, _ = _as_one(segments, batch, tokens)
+    return splash.averaged(query_BMTHd[:, 0], key, value, *rows)[:, None]
+
+
 def _fused(
     query_BMTHd: Float[Array, "B M T H d"],
     segments: tuple[Segment, ...],
@@ -201,8 +226,14 @@ def _fused(
     return out[:, None]
 
 
+def _platform() -> str:
+    """Of the mesh's devices, which a dry run merely describes, or else the host's."""
+    device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+    return getattr(device, "platform", None) or jax.default_backend()
+
+
 def _platform_kernel() -> Literal["cudnn"]:
-    platform = jax.default_backend()
+    platform = _platform()
     if platform == "gpu":
         return "cudnn"
     raise errors.UsageError(

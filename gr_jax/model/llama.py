@@ -23,6 +23,7 @@ from gr_jax.model import (
     network,
     positions,
     protocol,
+    splash,
 )
 from gr_jax.model import config as model_config
 from gr_jax.model import packing as packings
@@ -34,6 +35,7 @@ class Shared(NamedTuple):
     rotation: positions.Rotation
     source_mask: Any
     own: layers.Own | None = None
+    rows: splash.Rows | None = None
 
 
 class DecoderLayer(nn.Module):
@@ -56,7 +58,7 @@ class DecoderLayer(nn.Module):
         query, new = self._project(x, shared.rotation)
         new = cache.KeyValue(new.key[:, 0], new.value[:, 0])
         segment = attention.Segment(new.key, new.value, shared.source_mask)
-        return self._finish(x, query, (segment,)), new
+        return self._finish(x, query, (segment,), shared.rows), new
 
     def extend(
         self, x: Float[Array, "B M T D"], own: tuple[Any, Any], shared: Shared
@@ -70,7 +72,7 @@ class DecoderLayer(nn.Module):
             attention.Segment(prompt.key, prompt.value, shared.source_mask),
             attention.Segment(kept.key, kept.value, shared.own.mask),
         )
-        return self._finish(x, query, segments), kept
+        return self._finish(x, query, segments, shared.rows), kept
 
     def _project(
         self, x: Array, turn: positions.Rotation
@@ -82,7 +84,11 @@ class DecoderLayer(nn.Module):
         return positions.rotate(query, turn), new
 
     def _finish(
-        self, x: Array, query: Array, segments: tuple[attention.Segment, ...]
+        self,
+        x: Array,
+        query: Array,
+        segments: tuple[attention.Segment, ...],
+        rows: splash.Rows | None,
     ) -> Array:
         c = self.config
         seen = attention.attend(
@@ -91,6 +97,7 @@ class DecoderLayer(nn.Module):
             scale=c.head_dim**-0.5,
             kernel=c.attention,
             dropout=layers.attention_dropout(self, c.dropout_rate),
+            rows=rows,
         )
         added = self.self_attention.merge(seen)
         x = layers.constrain(x + layers.dropped(self, added, c.dropout_rate))
@@ -121,11 +128,16 @@ class Decoder(nn.Module):
         place_S = jnp.arange(x_BSD.shape[1])
         causal_SS = place_S[None, :] <= place_S[:, None]
         position_BS, seen_BSS = place_S[None], is_source_BS[:, None, :]
+        segment_BS = is_source_BS.astype(jnp.int32)
         if packing is not None:
             segment_BS = packing.source_segment_BS
             position_BS = packing.source_position_BS
             seen_BSS = packings.own_segment(segment_BS, segment_BS)
-        shared = Shared(self._rotation(position_BS), causal_SS[None] & seen_BSS)
+        shared = Shared(
+            self._rotation(position_BS),
+            causal_SS[None] & seen_BSS,
+            rows=splash.Rows(segment_BS, segment_BS),
+        )
         return layers.run_stack(self.layers, "prompt", x_BSD[:, None], (), shared)[1]
 
     def extend(
@@ -147,7 +159,10 @@ class Decoder(nn.Module):
             lengths_BT = packings.source_lengths(packing)
             position_BT = lengths_BT + packing.target_position_BL
         seen = layers.seen_source(prompt, packing)
-        shared = Shared(self._rotation(position_BT), seen, own)
+        rows = splash.whole_rows(prompt.is_source_BS, tokens, packing)
+        shared = Shared(
+            self._rotation(position_BT), seen, own, None if old is not None else rows
+        )
         x = layers.dropped(self, x, self.config.dropout_rate)
         per_layer = (prompt.layers, old)
         x, kept = layers.run_stack(self.layers, "extend", x, per_layer, shared)

@@ -10,27 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gr_jax.model import config as model_config
 from gr_jax.model import families, protocol
+from tests.model import small
 
-VOCAB, BATCH, SOURCE, TARGET, BEAMS = 23, 2, 7, 5, 3
+VOCAB, BATCH, SOURCE, TARGET, BEAMS = small.VOCAB, 2, 7, 5, 3
 TOLERANCE = 1e-5
-
-SHAPE: dict[str, Any] = {
-    "vocab_size": VOCAB,
-    "embed_dim": 16,
-    "mlp_dim": 24,
-    "heads": 4,
-    "head_dim": 4,
-}
-T5 = model_config.T5Config(
-    **SHAPE,
-    encoder_layers=2,
-    decoder_layers=2,
-    relative_buckets=8,
-    relative_distance=6,
-)
-LLAMA = model_config.LlamaConfig(**SHAPE, layers=2, kv_heads=2, start_token=3)
+T5, LLAMA = small.T5, small.LLAMA
 CONFIGS = {"t5": T5, "llama": LLAMA}
 
 
@@ -48,23 +33,10 @@ class Case:
     gradient: Any
 
 
-def _random_params(model: protocol.GenerativeModel) -> protocol.Params:
-    """Parameters of order one, so that every part of the network can be seen."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(
-            rng.normal(size=leaf.shape) * (0.4 if len(leaf.shape) > 1 else 1.0),
-            jnp.float32,
-        ),
-        shapes,
-    )
-
-
 @pytest.fixture(scope="module", params=CONFIGS)
 def case(request: pytest.FixtureRequest) -> Case:
     model = families.build(CONFIGS[request.param])
-    params = _random_params(model)
+    params = small.random_params(model)
     rng = np.random.default_rng(0)
     source = rng.integers(1, VOCAB, (BATCH, SOURCE))
     source[1, 4:] = 0
@@ -239,7 +211,7 @@ def test_scanned_layers_equal_unrolled_ones(family: str) -> None:
     scanned = families.build(
         dataclasses.replace(config, scan_layers=True, remat="dots")
     )
-    params = _random_params(plain)
+    params = small.random_params(plain)
     stacked = _stacked(params)
     shapes = jax.eval_shape(scanned.init, jax.random.key(0))
     assert jax.tree.structure(shapes) == jax.tree.structure(stacked)

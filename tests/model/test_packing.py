@@ -14,23 +14,10 @@ from gr_jax.data import arrays, packed_rows
 from gr_jax.model import config as model_config
 from gr_jax.model import families, packing
 from gr_jax.train import loss as losses
+from tests.model import small
 
-VOCAB, SOURCE, TARGET = 31, 16, 10
-SHAPE: dict[str, Any] = {
-    "vocab_size": VOCAB,
-    "embed_dim": 16,
-    "mlp_dim": 24,
-    "heads": 4,
-    "head_dim": 4,
-}
-T5 = model_config.T5Config(
-    **SHAPE,
-    encoder_layers=2,
-    decoder_layers=2,
-    relative_buckets=8,
-    relative_distance=6,
-)
-LLAMA = model_config.LlamaConfig(**SHAPE, layers=2, kv_heads=2, start_token=3)
+VOCAB, SOURCE, TARGET = small.VOCAB, 16, 10
+T5, LLAMA = small.T5, small.LLAMA
 LEVELS = model_config.CodeTables(levels=3, size=7, head="level")
 CONFIGS = {
     "t5 codes": dataclasses.replace(T5, codes=LEVELS),
@@ -88,18 +75,6 @@ def _alone(pairs: list[tuple[list[int], list[int]]]) -> dict[str, jax.Array]:
     return {"source_BS": source, "target_BL": target}
 
 
-def _random_params(model: Any) -> Any:
-    rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(
-            rng.normal(size=leaf.shape) * (0.4 if len(leaf.shape) > 1 else 1.0),
-            jnp.float32,
-        ),
-        shapes,
-    )
-
-
 def _sums(model: Any, params: Any, batch: dict[str, jax.Array]) -> Any:
     logits = model.logits(
         params,
@@ -114,7 +89,7 @@ def _sums(model: Any, params: Any, batch: dict[str, jax.Array]) -> Any:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_packed_logits_and_loss_are_those_of_single_pairs(name: str) -> None:
     model = families.build(CONFIGS[name])
-    params = _random_params(model)
+    params = small.random_params(model)
     pairs = _pairs(levels="codes" in name)
     packed = _packed(pairs)
     run = jax.jit(lambda params, batch: _sums(model, params, batch))
@@ -137,7 +112,7 @@ def test_packed_logits_and_loss_are_those_of_single_pairs(name: str) -> None:
 
 def test_packed_gradients_are_those_of_single_pairs() -> None:
     model = families.build(dataclasses.replace(LLAMA, layers=1))
-    params = _random_params(model)
+    params = small.random_params(model)
     pairs = _pairs(levels=False)
     lengths = {"source_length": SOURCE, "target_length": TARGET}
     names = [str(place) for place in range(len(pairs))]

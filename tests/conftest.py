@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
@@ -23,6 +25,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("data"):
             item.add_marker(skip)
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, Any], None]) -> Callable[..., None]:
+    """Notes a measured number; all of them stand in a table when the tests are over."""
+
+    def note(table: str, row: str, column: str, value: float) -> None:
+        record_property("figure", [table, row, column, float(value)])
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    tables: dict[str, dict[str, dict[str, float]]] = {}
+    for report in terminalreporter.stats.get("passed", []):
+        for name, noted in getattr(report, "user_properties", []):
+            if name == "figure":
+                table, row, column, value = noted
+                tables.setdefault(table, {}).setdefault(row, {})[column] = value
+    for table, rows in sorted(tables.items()):
+        columns = list(dict.fromkeys(c for row in rows.values() for c in row))
+        terminalreporter.write_line(f"\n| {table} | {' | '.join(columns)} |")
+        terminalreporter.write_line("| --- |" + " ---: |" * len(columns))
+        for row, cells in sorted(rows.items()):
+            shown = (f"{cells[c]:.1e}" if c in cells else "" for c in columns)
+            terminalreporter.write_line(f"| {row} | {' | '.join(shown)} |")
 
 
 @pytest.fixture

@@ -108,7 +108,9 @@ class Network:
 def _boxed_init(network: Network, key: jax.Array) -> protocol.Params:
     source_BS = jnp.ones((1, 1), jnp.int32)
     token_BMT = jnp.ones((1, 1, 1), jnp.int32)
-    module = network.module_class(network.config)
+    # Parameters do not depend on the kernel, which this machine need not have.
+    config = dataclasses.replace(network.config, attention="plain")
+    module = network.module_class(config)
     return module.init(key, source_BS, token_BMT)["params"]
 
 

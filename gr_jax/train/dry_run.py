@@ -64,16 +64,16 @@ _KINDS = {
 }
 
 
-def peak_of(device_kind: str) -> float | None:
-    """Dense bf16 FLOP/s of a device by JAX's name for its kind; None if not known.
+def of_kind(device_kind: str) -> Device | None:
+    """The accelerator by JAX's name for its kind; None if not known.
 
     Example:
-      >>> peak_of("NVIDIA H200")
+      >>> of_kind("NVIDIA H200").peak_flops
       989000000000000.0
     """
     for part, name in _KINDS.items():
         if part in device_kind:
-            return DEVICES[name].peak_flops
+            return DEVICES[name]
     return None
 
 
@@ -120,6 +120,10 @@ def plan(
         remedy = f"known: {', '.join(DEVICES)}"
         raise errors.UsageError(errors.fault("dry run", "device", device, remedy))
     target, method, can_compile = _target(recipe, device, topology)
+    # A topology is named after its chips: v5e:4x4.
+    known = DEVICES.get(device or f"tpu-{(topology or '').split(':')[0]}")
+    if isinstance(target, Mesh):
+        known = of_kind(target.devices.flat[0].device_kind)
     model = families.build(recipe.model)
     programs = steps.programs(
         model, recipe.training.for_step(), target, recipe.rules, recipe.training.lora
@@ -134,7 +138,6 @@ def plan(
         # XLA's temporaries hold activations and gradients together.
         activation_bytes = max(0, compiled - gradient_bytes)
     parts = (param_bytes, _bytes(state.optimizer), gradient_bytes, activation_bytes)
-    known = DEVICES.get(device or "")
     devices = math.prod(target.shape.values())
     flops = accounting.train_flops(
         recipe.model, recipe.source_length, recipe.target_length, recipe.batch

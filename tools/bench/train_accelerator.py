@@ -48,7 +48,8 @@ def rows(*, steps: int, rounds: int) -> list[dict[str, Any]]:
     from gr_jax.train import dry_run
 
     kind = jax.devices()[0].device_kind
-    peak = dry_run.peak_of(kind)
+    device = dry_run.of_kind(kind)
+    peak = None if device is None else device.peak_flops
     found = []
     for case in CASES:
         tried = [

@@ -1,9 +1,10 @@
 """The best of a query's documents, without scoring all of them.
 
-A document's keys, each once and in full, bound its score from above: overlaps and
-repeated tokens only take away. So the documents with the highest bounds are scored, the
-last of the best so far is a bar, and what cannot reach it is left out. The result is
-that of scoring all (cf. Turtle and Flood 1995, max-score).
+A document's keys, each in full, bound its score from above: overlaps and repeated
+tokens only take away. Where no two keys share a token nothing is taken, and the bound
+is the score. Of the rest the documents with the highest bounds are scored, the last of
+the best so far is a bar, and what cannot reach it is left out. The result is that of
+scoring all (cf. Turtle and Flood 1995, max-score).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _SLACK = 1 + 1e-9
 
 @dataclasses.dataclass(frozen=True)
 class Candidates:
-    """Documents of a query, ascending, and the keys located in them.
+    """Documents of a query, ascending, and the keys located in them, strongest first.
 
     With a `reading.Reading` of these documents its keys count as well.
     """
@@ -40,54 +41,49 @@ class Candidates:
         """Only the best documents; ties are cut by document id."""
         if len(self.document_G) <= most:
             return self
-        upper_G, lower_G = self._bounds, self._lower_bounds
-        # No need to know by how much a document is among the best.
-        is_sure_G = lower_G > _last(upper_G, most + 1) * _SLACK
-        score_G = np.where(is_sure_G, lower_G, upper_G)
-        is_done_G = is_sure_G | (self._counts == 1)
-        self._contest(score_G, is_done_G, most, floor=_last(lower_G, most))
-        place_J = np.sort(self._cut(score_G, most))
+        score_G = self._bounds.copy()
+        bar, _ = self._contest(score_G, self._is_apart, most)
+        place_J = np.flatnonzero(score_G >= bar)
+        place_J = np.sort(place_J[self._first(score_G.take(place_J), place_J, most)])
         return dataclasses.replace(
             self, document_G=self.document_G[place_J], found=self._found_in(place_J)
         )
 
     def ranked(self, most: int) -> tuple[Int[np.ndarray, " J"], occurrences.Uses]:
         """The best documents, best first, and the keys of each."""
-        score_G, is_done_G = self._bounds.copy(), np.zeros(len(self.document_G), bool)
-        rounds = self._contest(score_G, is_done_G, most)
-        place_J = self._cut(score_G, most)
-        scored = np.concatenate([place for place, _ in rounds])
-        at_G = np.zeros(len(self.document_G), np.int64)
-        at_G[scored] = np.arange(len(scored))
+        is_done_G = np.zeros(len(self.document_G), bool)
+        _, rounds = self._contest(self._bounds.copy(), is_done_G, most)
+        place_J = np.concatenate([place for place, _ in rounds])
         uses = occurrences.joined([uses for _, uses in rounds])
-        return self.document_G[place_J], occurrences.taken(uses, at_G[place_J])
+        first = self._first(uses.score_G, place_J, most)
+        order = np.lexsort((self._tie(place_J[first]), -uses.score_G[first]))
+        first = first[order]
+        return self.document_G[place_J[first]], occurrences.taken(uses, first)
 
     def _contest(
         self,
         score_G: Float[np.ndarray, " G"],
         is_done_G: Bool[np.ndarray, " G"],
         most: int,
-        *,
-        floor: float = -np.inf,
-    ) -> list[tuple[Int[np.ndarray, " J"], occurrences.Uses]]:
+    ) -> tuple[float, list[tuple[Int[np.ndarray, " J"], occurrences.Uses]]]:
         """Puts scores in the place of bounds where a document can be among the best.
 
         Args:
           score_G: Scores of what is done, bounds of the rest. Changed.
           is_done_G: What needs no scoring. Changed.
           most: How many are the best.
-          floor: All of the best are known to reach it.
 
         Returns:
-          What was scored.
+          A bar that all of the best reach, and what was scored.
         """
         rounds: list[tuple[Int[np.ndarray, " J"], occurrences.Uses]] = []
         while True:
-            bar = max(floor, _last(score_G[is_done_G], most))
+            bar = _last(score_G[is_done_G], most)
             place_J = np.flatnonzero(~is_done_G & (score_G * _SLACK >= bar))
             if not len(place_J) and rounds:
-                return rounds
-            if len(place_J) > 2 * most:
+                return bar, rounds
+            is_all = len(place_J) <= 2 * most
+            if not is_all:
                 # Fewer would give a low bar: some of the highest bounds are far off.
                 split = len(place_J) - 2 * most
                 chosen = np.argpartition(score_G.take(place_J), split)[split:]
@@ -95,88 +91,93 @@ class Candidates:
             uses = self._uses(place_J)
             score_G[place_J], is_done_G[place_J] = uses.score_G, True
             rounds.append((place_J, uses))
+            if is_all:
+                return bar, rounds
 
-    def _cut(
-        self, score_G: Float[np.ndarray, " G"], most: int
-    ) -> Int[np.ndarray, " J"]:
-        """The best, best first, ties by document id."""
-        # All that reach the last score that can stay, so that ties are cut by id.
-        place_J = np.flatnonzero(score_G >= _last(score_G, most))
-        tie_J = self.corpus.id_order.take(self.document_G.take(place_J))
-        return place_J[np.lexsort((tie_J, -score_G.take(place_J)))][:most]
+    def _first(
+        self,
+        score_J: Float[np.ndarray, " J"],
+        place_J: Int[np.ndarray, " J"],
+        most: int,
+    ) -> Int[np.ndarray, " F"]:
+        """Which of some documents are the best, in no order; ties go by document id."""
+        last = _last(score_J, most)
+        above, tied = np.flatnonzero(score_J > last), np.flatnonzero(score_J == last)
+        room = most - len(above)
+        if len(tied) > room:
+            tied = tied[np.argsort(self._tie(place_J.take(tied)))[:room]]
+        return np.append(above, tied)
+
+    def _tie(self, place_J: Int[np.ndarray, " J"]) -> Int[np.ndarray, " J"]:
+        return self.corpus.id_order.take(self.document_G.take(place_J))
 
     def _uses(self, place_J: Int[np.ndarray, " J"]) -> occurrences.Uses:
         """What each key adds to some of the documents, given ascending."""
         found = self._found_in(place_J)
         document_J = self.document_G.take(place_J)
+        length_J = self.corpus.length_N.take(document_J)
         if self.read is not None:
             more = self.read.find(document_J)
-            found = occurrences.in_order(
-                *(np.concatenate(parts) for parts in zip(found, more, strict=True)),
-                keys=len(self.keys.weight_K),
-                longest=int(self.corpus.length_N.take(document_J).max(initial=0)),
-            )
-        group_H, key_H = found.group_H, found.key_H
+            parts = (np.concatenate(both) for both in zip(found, more, strict=True))
+            found = occurrences.Occurrences(*parts)
+        group_H, key_H, place_H = occurrences.in_order(
+            *found, keys=len(self.keys.weight_K), longest=int(length_J.max(initial=0))
+        )
         if not self.settings.allow_overlaps:
-            length_J = self.corpus.length_N.take(document_J)
             base_J = np.cumsum(length_J) - length_J
-            stays_H = occurrences.settle(
-                base_J.take(group_H) + found.place_H,
+            stays = occurrences.settle(
+                base_J.take(group_H) + place_H,
                 self.keys.length_K.take(key_H),
                 int(length_J.sum()),
                 self.space,
             )
-            group_H, key_H = group_H[stays_H], key_H[stays_H]
+            group_H, key_H = group_H.take(stays), key_H.take(stays)
         return occurrences.uses(
             *occurrences.pairs(group_H, key_H),
             self.keys.weight_K,
             self.keys.set_starts_T,
             self.keys.set_tokens_F,
             repetition=self.settings.repetition,
+            space=self.space,
         )
 
     def _found_in(self, place_J: Int[np.ndarray, " J"]) -> occurrences.Occurrences:
         """What was located in some of the documents, which are numbered anew."""
-        first_J = self._starts.take(place_J)
-        count_J = self._starts.take(place_J + 1) - first_J
-        at = occurrences.ranges(first_J, count_J)
+        number_G = np.full(len(self.document_G), -1, np.int32)
+        number_G[place_J] = np.arange(len(place_J), dtype=np.int32)
+        number_H = number_G.take(self.found.group_H)
+        kept = np.flatnonzero(number_H >= 0)
         return occurrences.Occurrences(
-            np.repeat(np.arange(len(place_J), dtype=np.int32), count_J),
-            self.found.key_H.take(at),
-            self.found.place_H.take(at),
+            number_H.take(kept),
+            self.found.key_H.take(kept),
+            self.found.place_H.take(kept),
         )
 
     @functools.cached_property
-    def _starts(self) -> Int[np.ndarray, " T"]:
-        """Where the occurrences of each document begin."""
-        start_G = np.flatnonzero(occurrences.is_first(self.found.group_H))
-        return np.append(start_G, len(self.found.group_H))
-
-    @functools.cached_property
-    def _pairs(self) -> tuple[Int[np.ndarray, " U"], Int[np.ndarray, " U"]]:
-        return occurrences.pairs(self.found.group_H, self.found.key_H)
-
-    @functools.cached_property
-    def _counts(self) -> Int[np.ndarray, " G"]:
-        """Located keys of each document."""
-        return np.bincount(self._pairs[0], minlength=len(self.document_G))
-
-    @functools.cached_property
-    def _lower_bounds(self) -> Float[np.ndarray, " G"]:
-        """What the strongest located key adds, which nothing takes away from it."""
-        group_U, key_U = self._pairs
-        strongest_G = key_U[occurrences.is_first(group_U)]
-        whole = occurrences.whole(self.settings.repetition)
-        return self.keys.weight_K.take(strongest_G) * whole
+    def _is_apart(self) -> Bool[np.ndarray, " G"]:
+        """Where no two occurrences share a token; there the bound is the score."""
+        group_H, key_H, _ = self.found
+        size = len(self.document_G)
+        several = np.flatnonzero(np.bincount(group_H, minlength=size).take(group_H) > 1)
+        group_S = group_H.take(several)
+        repeats = occurrences.repeated(
+            group_S,
+            key_H.take(several),
+            self.keys.set_starts_T,
+            self.keys.set_tokens_F,
+            self.space,
+        )
+        is_apart_G = np.ones(size, bool)
+        is_apart_G[group_S.take(repeats)] = False
+        return is_apart_G
 
     @functools.cached_property
     def _bounds(self) -> Float[np.ndarray, " G"]:
-        """No document scores more; one with a single key scores that."""
-        group_U, key_U = self._pairs
-        weight_U = self.keys.weight_K.take(key_U)
-        weight_U *= occurrences.whole(self.settings.repetition)
+        """No document scores more."""
+        weight_H = self.keys.weight_K.take(self.found.key_H)
+        weight_H *= occurrences.whole(self.settings.repetition)
         size = len(self.document_G)
-        bound_G = np.bincount(group_U, weights=weight_U, minlength=size)
+        bound_G = np.bincount(self.found.group_H, weights=weight_H, minlength=size)
         if self.read is not None and size:
             bound_G += self.read.bounds(self.document_G)
         return bound_G

@@ -184,13 +184,7 @@ def _nominated(
 ) -> candidates.Candidates:
     """The documents that the located keys occur in."""
     document_G, group_H = space.slots(met.document_H)
-    found = occurrences.in_order(
-        group_H,
-        met.key_H,
-        met.place_H,
-        keys=len(flat.weight_K),
-        longest=int(corpus.length_N.take(document_G).max(initial=0)),
-    )
+    found = occurrences.Occurrences(group_H, met.key_H, met.place_H)
     return candidates.Candidates(flat, document_G, found, corpus, space, settings)
 
 

@@ -281,16 +281,18 @@ def _sets(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distinct tokens of each key, where they begin; numbered from 0 in each query."""
     queries = int(query_K.max(initial=-1)) + 1
-    bounds_T = np.append(0, np.cumsum(np.bincount(query_K, length_K, queries)))
-    number_of = np.zeros(int(tokens_F.max(initial=0)) + 1, np.int64)
-    number_F = np.empty_like(tokens_F)
-    for begin, end in itertools.pairwise(bounds_T.astype(int).tolist()):
+    size_Q = np.bincount(query_K, length_K, queries).astype(np.int64)
+    bounds_T = np.append(0, np.cumsum(size_Q))
+    last_of_V = np.empty(int(tokens_F.max(initial=0)) + 1, np.int64)
+    last_F = np.empty_like(tokens_F)
+    for begin, end in itertools.pairwise(bounds_T.tolist()):
         own_F = tokens_F[begin:end]
-        number_of[own_F] = -1
-        named = np.flatnonzero(number_of)
-        number_of[named] = np.arange(len(named))
-        number_F[begin:end] = number_of.take(own_F)
-        number_of[named] = 0
+        last_of_V[own_F] = np.arange(begin, end)
+        last_F[begin:end] = last_of_V.take(own_F)
+    # A token's last place in a query stands for it; such places are counted.
+    before_T = np.append(0, np.cumsum(last_F == np.arange(len(last_F))))
+    number_F = before_T.take(last_F)
+    number_F -= np.repeat(before_T.take(bounds_T[:-1]), size_Q)
     numbers = int(number_F.max(initial=0)) + 1
     of_key_X = np.sort(
         np.repeat(np.arange(len(length_K)), length_K) * numbers + number_F

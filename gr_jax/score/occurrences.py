@@ -25,8 +25,9 @@ def ranges(
       [5, 6, 0, 1, 2]
     """
     before_R = np.cumsum(length_R) - length_R
-    total = int(length_R.sum())
-    return np.repeat(start_R - before_R, length_R) + np.arange(total)
+    number_X = np.repeat(start_R - before_R, length_R)
+    number_X += np.arange(len(number_X))
+    return number_X
 
 
 def is_first(sorted_X: Int[np.ndarray, " X"]) -> Bool[np.ndarray, " X"]:
@@ -46,14 +47,12 @@ class Space:
         self._is_seen_N = np.zeros(documents, bool)
         self._slot_N = np.zeros(documents, np.int32)
         self._owner = np.zeros(0, np.int32)
-        self._is_used = np.zeros(0, bool)
 
-    def places(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """``(owner, is_used)``, the latter all false; whoever sets it clears it."""
+    def owner(self, size: int) -> Int[np.ndarray, " S"]:
+        """Room for a number a place; holds whatever was written there before."""
         if len(self._owner) < size:
             self._owner = np.zeros(2 * size, np.int32)
-            self._is_used = np.zeros(2 * size, bool)
-        return self._owner, self._is_used
+        return self._owner
 
     def slots(
         self, document_H: Int[np.ndarray, " H"]
@@ -67,7 +66,7 @@ class Space:
 
 
 class Occurrences(NamedTuple):
-    """Occurrences of keys, sorted by document, then strongest first, then by place.
+    """Occurrences of keys in documents.
 
     Attributes:
       group_H: Number of the document among those that are looked at.
@@ -88,7 +87,9 @@ def in_order(
     keys: int,
     longest: int,
 ) -> Occurrences:
-    """Sorts occurrences; ``longest`` is the length of the longest document.
+    """Sorts by document, then strongest first, then by place.
+
+    ``longest`` is the length of the longest document.
 
     The three numbers are packed into one, as sorting numbers is several times faster
     than sorting by them, and all three come back out of it.
@@ -119,8 +120,8 @@ def pairs(
     group_H: Int[np.ndarray, " H"], key_H: Int[np.ndarray, " H"]
 ) -> tuple[Int[np.ndarray, " U"], Int[np.ndarray, " U"]]:
     """Each key of each document once, of occurrences that are in order."""
-    is_new_H = is_first(group_H) | is_first(key_H)
-    return group_H[is_new_H], key_H[is_new_H]
+    new = np.flatnonzero(is_first(group_H) | is_first(key_H))
+    return group_H.take(new), key_H.take(new)
 
 
 def settle(
@@ -128,44 +129,42 @@ def settle(
     length_H: Int[np.ndarray, " H"],
     size: int,
     space: Space,
-) -> Bool[np.ndarray, " H"]:
+) -> Int[np.ndarray, " S"]:
     """Which occurrences remain when each, strongest first, needs free places.
 
     Equal to going through them in order and taking each that touches none taken
     before. Done in rounds instead: an occurrence that is the strongest at all its
-    places is taken, whatever touches a taken place is out, the rest go round again.
+    places is taken, whatever touches a taken one is out, the rest go round again.
 
     Args:
       place_H: First place of each, strongest first.
       length_H: Places of each, at least 1.
       size: Number of places.
       space: Scratch.
+
+    Returns:
+      Their numbers, ascending.
     """
     is_taken_H = np.ones(len(place_H), bool)
-    owner, is_used = space.places(size)
-    taken: list[np.ndarray] = []
-    place_X = ranges(place_H, length_H)
-    own_X = np.repeat(np.arange(len(place_H), dtype=np.int32), length_H)
-    is_live_H = np.ones(len(place_H), bool)
-    while True:
-        # Of repeated places the last write stays, so the strongest is written last.
-        owner[place_X[::-1]] = own_X[::-1]
-        beaten = own_X[owner.take(place_X) != own_X]
-        if not len(beaten):
-            break
-        is_live_H[own_X] = False
-        is_live_H[beaten] = True
-        waits_X = is_live_H.take(own_X)
-        taken.append(place_X[~waits_X])
-        is_used[taken[-1]] = True
-        place_X, own_X = place_X[waits_X], own_X[waits_X]
-        is_out_X = is_used.take(place_X)
-        is_taken_H[own_X[is_out_X]] = False
-        waits_X = is_taken_H.take(own_X)
-        place_X, own_X = place_X[waits_X], own_X[waits_X]
-    for place_X in taken:
-        is_used[place_X] = False
-    return is_taken_H
+    owner = space.owner(size)
+    # Of repeated places the last write stays, so the strongest is written last.
+    live = np.arange(len(place_H), dtype=np.int32)[::-1]
+    while len(live):
+        length = length_H.take(live)
+        place_X = ranges(place_H.take(live), length)
+        own_X = np.repeat(live, length)
+        owner[place_X] = own_X
+        owner_X = owner.take(place_X)
+        lost = np.flatnonzero(owner_X != own_X)
+        loser, winner = own_X.take(lost), owner_X.take(lost)
+        waits_H = np.zeros(len(place_H), bool)
+        waits_H[loser] = True
+        # Whoever lost no place is taken, and nothing that it beat can follow it.
+        out = loser[~waits_H.take(winner)]
+        is_taken_H[out] = False
+        waits_H[out] = False
+        live = np.flatnonzero(waits_H).astype(np.int32)[::-1]
+    return np.flatnonzero(is_taken_H)
 
 
 class Uses(NamedTuple):
@@ -192,6 +191,7 @@ def uses(
     set_tokens_F: Int[np.ndarray, " F"],
     *,
     repetition: float,
+    space: Space,
 ) -> Uses:
     """What each key adds to each document it was found in.
 
@@ -206,12 +206,15 @@ def uses(
         1]]``.
       set_tokens_F: Those tokens, numbered from 0.
       repetition: ``beta``.
+      space: Scratch.
     """
     start_G = np.flatnonzero(is_first(group_U))
+    repeats = repeated(group_U, key_U, set_starts_T, set_tokens_F, space)
     distinct_U = (set_starts_T[1:] - set_starts_T[:-1]).take(key_U)
-    fresh_U = _fresh_tokens(group_U, key_U, distinct_U, set_starts_T, set_tokens_F)
+    fresh_U = distinct_U - np.bincount(repeats, minlength=len(key_U))
     weight_U = weight_K.take(key_U) * whole(repetition, fresh_U / distinct_U)
-    score_G = np.add.reduceat(weight_U, start_G) if len(start_G) else np.zeros(0)
+    # One by one, strongest first: equal keys add up to equal scores, to the bit.
+    score_G = np.bincount(group_U, weights=weight_U, minlength=len(start_G))
     return Uses(np.append(start_G, len(group_U)), key_U, weight_U, score_G)
 
 
@@ -247,26 +250,28 @@ def whole(
     return 1 - repetition + repetition * share_U
 
 
-def _fresh_tokens(
+def repeated(
     group_U: Int[np.ndarray, " U"],
     key_U: Int[np.ndarray, " U"],
-    distinct_U: Int[np.ndarray, " U"],
     set_starts_T: Int[np.ndarray, " T"],
     set_tokens_F: Int[np.ndarray, " F"],
-) -> Int[np.ndarray, " U"]:
-    """How many tokens of each use no earlier use of its group has."""
-    if not len(group_U):
-        return np.zeros(0, np.int64)
-    token_X = set_tokens_F.take(ranges(set_starts_T.take(key_U), distinct_U))
-    use_X = np.repeat(np.arange(len(group_U), dtype=np.int32), distinct_U)
-    tokens, groups = int(set_tokens_F.max()) + 1, int(group_U[-1]) + 1
-    cell_X = np.repeat(group_U.astype(np.int64) * tokens, distinct_U) + token_X
-    if groups * tokens <= _MOST_CELLS:
-        # Written backwards, so that each (group, token) is left to its first use.
-        first_C = np.empty(groups * tokens, np.int32)
-        first_C[cell_X[::-1]] = use_X[::-1]
-        is_fresh_X = first_C.take(cell_X) == use_X
-        return np.bincount(use_X[is_fresh_X], minlength=len(group_U))
-    placed = np.argsort(cell_X, kind="stable")
-    is_fresh_X = is_first(cell_X.take(placed))
-    return np.bincount(use_X.take(placed)[is_fresh_X], minlength=len(group_U))
+    space: Space,
+) -> Int[np.ndarray, " X"]:
+    """The uses with a token that an earlier use of their group has, once a token."""
+    # Of repeated cells the last write stays, so the first use is written last.
+    use_U = np.arange(len(group_U), dtype=np.int32)[::-1]
+    key_U, group_U = key_U[::-1], group_U[::-1]
+    first_U = set_starts_T.take(key_U)
+    distinct_U = set_starts_T.take(key_U + 1) - first_U
+    tokens = int(set_tokens_F.max(initial=0)) + 1
+    cells = (int(group_U.max(initial=-1)) + 1) * tokens
+    cell_X = set_tokens_F.take(ranges(first_U, distinct_U))
+    cell_X += np.repeat(group_U.astype(np.int64) * tokens, distinct_U)
+    use_X = np.repeat(use_U, distinct_U)
+    if cells <= _MOST_CELLS:
+        first_C = space.owner(cells)
+        first_C[cell_X] = use_X
+        return use_X.take(np.flatnonzero(first_C.take(cell_X) != use_X))
+    placed = np.argsort(cell_X[::-1], kind="stable")
+    use_X = use_X[::-1]
+    return use_X.take(placed[~is_first(cell_X[::-1].take(placed))])

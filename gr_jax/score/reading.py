@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float, Int
 from gr_jax.score import keys as key_module
 from gr_jax.score import occurrences, rows
 
+_BITS_8xY = np.unpackbits(np.arange(256, dtype=np.uint8)[None], axis=0) * 1.0
+
 
 class _Trie(NamedTuple):
     """Keys as a tree: node 0 is where keys begin, node 1 where titles do.
@@ -20,28 +22,33 @@ class _Trie(NamedTuple):
         leads to node ``e + 2``.
       key_N: Key that ends at each node, or -1.
       has_children_N: Whether any edge leaves a node.
+      first_C: The edge that each key begins with.
     """
 
     edge_E: Int[np.ndarray, " E"]
     key_N: Int[np.ndarray, " N"]
     has_children_N: Bool[np.ndarray, " N"]
+    first_C: Int[np.ndarray, " C"]
 
 
 def _trie(
     keys: key_module.Flat, chosen_C: Int[np.ndarray, " C"], vocabulary_size: int
 ) -> _Trie:
     """The tree of some keys, built level by level; of equal keys the strongest."""
-    first_C, length_C = keys.starts_T.take(chosen_C), keys.length_K.take(chosen_C)
+    start_C, length_C = keys.starts_T.take(chosen_C), keys.length_K.take(chosen_C)
     node_C = keys.is_title_K.take(chosen_C).astype(np.int64)
     key_N = [np.full(2, -1)]
     edges: list[np.ndarray] = [np.zeros(0, np.int64)]
+    first_C = node_C
     nodes = 2
     for depth in range(int(length_C.max(initial=0))):
         live = np.flatnonzero(length_C > depth)
-        token = keys.tokens_F[first_C[live] + depth]
+        token = keys.tokens_F[start_C[live] + depth]
         edge, place = np.unique(
             node_C[live] * vocabulary_size + token, return_inverse=True
         )
+        # A key has a token at least, so at first all are live.
+        first_C = first_C if depth else place
         edges.append(edge)
         node_C[live] = nodes + place
         key = np.full(len(edge), -1)
@@ -54,7 +61,7 @@ def _trie(
     edge_E = np.concatenate(edges)
     has_children_N = np.zeros(nodes, bool)
     has_children_N[edge_E // vocabulary_size] = True
-    return _Trie(edge_E, np.concatenate(key_N), has_children_N)
+    return _Trie(edge_E, np.concatenate(key_N), has_children_N, first_C)
 
 
 class _Live(NamedTuple):
@@ -82,9 +89,9 @@ class Reading:
     ) -> None:
         self._corpus = corpus
         self._trie = _trie(keys, chosen_C, corpus.vocabulary_size)
-        first_C = keys.tokens_F.take(keys.starts_T.take(chosen_C))
-        self._token_B, number_C = np.unique(first_C, return_inverse=True)
-        self._weight_B = np.bincount(number_C, weights=keys.weight_K.take(chosen_C))
+        weight_B = np.bincount(self._trie.first_C, keys.weight_K.take(chosen_C))
+        self._root_B = self._trie.edge_E[: len(weight_B)]
+        self._weight_B = weight_B
 
     def bounds(self, document_G: Int[np.ndarray, " G"]) -> Float[np.ndarray, " G"]:
         """What the keys can add to each document at most, without reading it.
@@ -93,69 +100,78 @@ class Reading:
         is none of the common ones.
         """
         common = self._corpus.common
-        bit_B = common.bit_V.take(self._token_B)
-        is_common_B = bit_B >= 0
-        bound = float(self._weight_B[~is_common_B].sum())
-        bit_b = bit_B[is_common_B]
-        byte_Gxb = common.bits_NxB[document_G[:, None], bit_b >> 3]
-        is_in_Gxb = (byte_Gxb >> (7 - (bit_b & 7)).astype(np.uint8)) & np.uint8(1)
-        # Not a product of matrices: waking BLAS's threads costs more than all of this.
-        return np.einsum("gb,b->g", is_in_Gxb, self._weight_B[is_common_B]) + bound
+        bytes_GxY = common.bits_NxB.take(document_G, axis=0)
+        bit_B = common.bit_V.take(self._root_B % self._corpus.vocabulary_size)
+        weight_B = np.where(bit_B >= 0, self._weight_B, 0.0)
+        bits = 8 * bytes_GxY.shape[1]
+        weight_Yx8 = np.bincount(bit_B % bits, weight_B, bits).reshape(-1, 8)
+        bound_G = np.full(len(document_G), (self._weight_B - weight_B).sum())
+        # What each value of a byte adds; frequent tokens share few bytes.
+        for byte in np.flatnonzero(weight_Yx8.any(axis=1)).tolist():
+            bound_G += (weight_Yx8[byte] @ _BITS_8xY).take(bytes_GxY[:, byte])
+        return bound_G
 
     def find(self, document_J: Int[np.ndarray, " J"]) -> occurrences.Occurrences:
         """Every occurrence in some documents, numbered from 0; in no order."""
-        trie, corpus = self._trie, self._corpus
+        corpus = self._corpus
         row_R, group_R = corpus.rows_of(document_J)
-        live = self._beginnings(row_R)
         end_R = corpus.row_starts_T.take(row_R + 1)
+        live = self._beginnings(row_R, end_R)
         ended: list[_Live] = []
         for depth in itertools.count(1):
-            token = corpus.tokens_E.take(live.position_H + (depth - 1))
-            edge = live.node_H * corpus.vocabulary_size + token
-            at = np.searchsorted(trie.edge_E, edge)
-            is_edge = trie.edge_E.take(at, mode="clip") == edge
-            live = _only(_Live(live.position_H, at + 2, live.row_H), is_edge)
-            ended.append(_only(live, trie.key_N.take(live.node_H) >= 0))
-            goes_on = trie.has_children_N.take(live.node_H)
+            ended.append(_only(live, self._trie.key_N.take(live.node_H) >= 0))
+            goes_on = self._trie.has_children_N.take(live.node_H)
             goes_on &= end_R.take(live.row_H) > live.position_H + depth
-            live = _only(live, goes_on)
+            live = self._stepped(_only(live, goes_on), depth)
             if not len(live.node_H):
                 break
         done = _Live(*(np.concatenate(parts) for parts in zip(*ended, strict=True)))
         return occurrences.Occurrences(
             group_R.take(done.row_H),
-            trie.key_N.take(done.node_H),
+            self._trie.key_N.take(done.node_H),
             corpus.place_in_document(done.position_H, row_R.take(done.row_H)),
         )
 
-    def _beginnings(self, row_R: Int[np.ndarray, " R"]) -> _Live:
-        """Places whose token starts a key, and beginnings of rows if one is a title.
+    def _stepped(self, live: _Live, depth: int) -> _Live:
+        """Beginnings of ``depth`` tokens that the next token continues."""
+        edge_E, vocabulary_size = self._trie.edge_E, self._corpus.vocabulary_size
+        token_H = self._corpus.tokens_E.take(live.position_H + depth)
+        edge_H = live.node_H * vocabulary_size + token_H
+        at_H = np.searchsorted(edge_E, edge_H)
+        is_edge_H = edge_E.take(at_H, mode="clip") == edge_H
+        return _only(_Live(live.position_H, at_H + 2, live.row_H), is_edge_H)
+
+    def _beginnings(
+        self, row_R: Int[np.ndarray, " R"], end_R: Int[np.ndarray, " R"]
+    ) -> _Live:
+        """First tokens of keys, and of titles at the beginnings of rows.
 
         Most tokens start none, so one look-up a token is all that most of them cost.
         """
         corpus = self._corpus
         start_R = corpus.row_starts_T.take(row_R)
-        end_R = corpus.row_starts_T.take(row_R + 1)
-        window_R = -((start_R - end_R) // rows.WIDTH)
+        window_R = (end_R - start_R + (rows.WIDTH - 1)) // rows.WIDTH
         row_X = np.repeat(np.arange(len(row_R)), window_R)
+        # Where each row would begin if its windows were all there is.
         begin_R = start_R - rows.WIDTH * (np.cumsum(window_R) - window_R)
-        begin_X = begin_R.take(row_X)
-        from_X = begin_X + np.arange(0, rows.WIDTH * len(row_X), rows.WIDTH)
+        from_X = begin_R.take(row_X) + np.arange(0, rows.WIDTH * len(row_X), rows.WIDTH)
+        token_X = corpus.windows[from_X].ravel()
+        begun = np.searchsorted(self._root_B, corpus.vocabulary_size)
         is_first_V = np.zeros(corpus.vocabulary_size, bool)
-        is_first_V[self._token_B] = True
-        at = np.flatnonzero(is_first_V.take(corpus.windows[from_X]))
-        window = at // rows.WIDTH
-        row_H, position_H = row_X.take(window), begin_X.take(window) + at
+        is_first_V[self._root_B[:begun]] = True
+        at = np.flatnonzero(is_first_V.take(token_X))
+        row_H = row_X.take(at // rows.WIDTH)
+        position_H = begin_R.take(row_H) + at
         # The last window of a row goes on into the next one.
-        is_inside = position_H < end_R.take(row_H)
-        position_H, row_H = position_H[is_inside], row_H[is_inside]
-        node_H = np.zeros(len(row_H), np.int64)
-        if self._trie.has_children_N[1]:
-            begun_R = np.flatnonzero(window_R)
-            position_H = np.append(position_H, start_R.take(begun_R))
-            node_H = np.append(node_H, np.ones(len(begun_R), np.int64))
-            row_H = np.append(row_H, begun_R)
-        return _Live(position_H, node_H, row_H)
+        inside = np.flatnonzero(position_H < end_R.take(row_H))
+        node_H = 2 + np.searchsorted(self._root_B, token_X.take(at.take(inside)))
+        live = _Live(position_H.take(inside), node_H, row_H.take(inside))
+        if begun == len(self._root_B):
+            return live
+        own_R = np.flatnonzero(window_R)
+        titles = _Live(start_R.take(own_R), np.ones(len(own_R), np.int64), own_R)
+        titles = self._stepped(titles, 0)
+        return _Live(*(np.append(*parts) for parts in zip(live, titles, strict=True)))
 
 
 def _only(live: _Live, is_kept_H: Bool[np.ndarray, " H"]) -> _Live:

@@ -120,9 +120,7 @@ class Candidates:
             more = self.read.find(document_J)
             parts = (np.concatenate(both) for both in zip(found, more, strict=True))
             found = occurrences.Occurrences(*parts)
-        group_H, key_H, place_H = occurrences.in_order(
-            *found, keys=len(self.keys.weight_K), longest=int(length_J.max(initial=0))
-        )
+        group_H, key_H, place_H = self._in_order(found)
         if not self.settings.allow_overlaps:
             base_J = np.cumsum(length_J) - length_J
             stays = occurrences.settle(
@@ -174,13 +172,23 @@ class Candidates:
     @functools.cached_property
     def _bounds(self) -> Float[np.ndarray, " G"]:
         """No document scores more."""
-        weight_H = self.keys.weight_K.take(self.found.key_H)
-        weight_H *= occurrences.whole(self.settings.repetition)
+        group_H, key_H, _ = self.found
         size = len(self.document_G)
-        bound_G = np.bincount(self.found.group_H, weights=weight_H, minlength=size)
+        if self.read is not None:
+            # Each key once: sorting costs less than reading the documents it spares.
+            group_H, key_H = occurrences.pairs(*self._in_order(self.found)[:2])
+        weight_H = self.keys.weight_K.take(key_H)
+        weight_H *= occurrences.whole(self.settings.repetition)
+        bound_G = np.bincount(group_H, weights=weight_H, minlength=size)
         if self.read is not None and size:
             bound_G += self.read.bounds(self.document_G)
         return bound_G
+
+    def _in_order(self, found: occurrences.Occurrences) -> occurrences.Occurrences:
+        longest = self.corpus.longest_document
+        return occurrences.in_order(
+            *found, keys=len(self.keys.weight_K), longest=longest
+        )
 
 
 def _last(score_J: Float[np.ndarray, " J"], most: int) -> float:

@@ -209,7 +209,7 @@ def flat(
       index: Says how often each key occurs, and where.
       settings: Decide what a key is worth.
     """
-    ngrams = [tokens for keys in queries for tokens in keys.tokens]
+    ngrams = list(itertools.chain.from_iterable(keys.tokens for keys in queries))
     sizes = [len(keys.tokens) for keys in queries]
     marks = [flags(keys) for keys in queries]
     is_title_K, is_unigram_K, is_late_K = (
@@ -229,7 +229,7 @@ def flat(
         smoothing=settings.smoothing,
         exponent=np.where(is_unigram_K, 1.0, settings.exponent),
     )
-    length_K = np.array([len(tokens) for tokens in ngrams], np.int64)
+    length_K = np.fromiter(map(len, ngrams), np.int64, len(ngrams))
     counts = (weight_K > 0) & (count_K <= settings.skip_count) & (length_K > 0)
     kept = np.flatnonzero(counts)
     order = np.lexsort((-weight_K[kept], is_late_K[kept], query_K[kept]))

@@ -89,6 +89,11 @@ class Corpus:
         return length_N
 
     @functools.cached_property
+    def longest_document(self) -> int:
+        """Tokens of the longest document."""
+        return int(self.length_N.max(initial=0))
+
+    @functools.cached_property
     def windows(self) -> UInt[np.ndarray, "E W"]:
         """The `WIDTH` tokens from each position on, zeros behind the last.
 

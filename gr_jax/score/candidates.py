@@ -43,7 +43,7 @@ class Candidates:
             return self
         score_G = self._bounds.copy()
         bar, _ = self._contest(score_G, self._is_apart, most)
-        place_J = np.flatnonzero(score_G >= bar)
+        place_J = occurrences.where(score_G >= bar)
         place_J = np.sort(place_J[self._first(score_G.take(place_J), place_J, most)])
         return dataclasses.replace(
             self, document_G=self.document_G[place_J], found=self._found_in(place_J)
@@ -79,7 +79,7 @@ class Candidates:
         rounds: list[tuple[Int[np.ndarray, " J"], occurrences.Uses]] = []
         while True:
             bar = _last(score_G[is_done_G], most)
-            place_J = np.flatnonzero(~is_done_G & (score_G * _SLACK >= bar))
+            place_J = occurrences.where(~is_done_G & (score_G * _SLACK >= bar))
             if not len(place_J) and rounds:
                 return bar, rounds
             is_all = len(place_J) <= 2 * most
@@ -102,7 +102,10 @@ class Candidates:
     ) -> Int[np.ndarray, " F"]:
         """Which of some documents are the best, in no order; ties go by document id."""
         last = _last(score_J, most)
-        above, tied = np.flatnonzero(score_J > last), np.flatnonzero(score_J == last)
+        above, tied = (
+            occurrences.where(score_J > last),
+            occurrences.where(score_J == last),
+        )
         room = most - len(above)
         if len(tied) > room:
             tied = tied[np.argsort(self._tie(place_J.take(tied)))[:room]]
@@ -120,7 +123,11 @@ class Candidates:
             more = self.read.find(document_J)
             parts = (np.concatenate(both) for both in zip(found, more, strict=True))
             found = occurrences.Occurrences(*parts)
-        group_H, key_H, place_H = self._in_order(found)
+        group_H, key_H, place_H = occurrences.in_order(
+            *found,
+            keys=len(self.keys.weight_K),
+            longest=self.corpus.longest_document,
+        )
         if not self.settings.allow_overlaps:
             base_J = np.cumsum(length_J) - length_J
             stays = occurrences.settle(
@@ -144,7 +151,7 @@ class Candidates:
         number_G = np.full(len(self.document_G), -1, np.int32)
         number_G[place_J] = np.arange(len(place_J), dtype=np.int32)
         number_H = number_G.take(self.found.group_H)
-        kept = np.flatnonzero(number_H >= 0)
+        kept = occurrences.where(number_H >= 0)
         return occurrences.Occurrences(
             number_H.take(kept),
             self.found.key_H.take(kept),
@@ -156,7 +163,9 @@ class Candidates:
         """Where no two occurrences share a token; there the bound is the score."""
         group_H, key_H, _ = self.found
         size = len(self.document_G)
-        several = np.flatnonzero(np.bincount(group_H, minlength=size).take(group_H) > 1)
+        several = occurrences.where(
+            np.bincount(group_H, minlength=size).take(group_H) > 1
+        )
         group_S = group_H.take(several)
         repeats = occurrences.repeated(
             group_S,
@@ -175,20 +184,16 @@ class Candidates:
         group_H, key_H, _ = self.found
         size = len(self.document_G)
         if self.read is not None:
-            # Each key once: sorting costs less than reading the documents it spares.
-            group_H, key_H = occurrences.pairs(*self._in_order(self.found)[:2])
+            # Reading costs more than counting each key once.
+            keys = len(self.keys.weight_K)
+            chosen = occurrences.once(group_H, key_H, keys, self.space)
+            group_H, key_H = group_H.take(chosen), key_H.take(chosen)
         weight_H = self.keys.weight_K.take(key_H)
         weight_H *= occurrences.whole(self.settings.repetition)
         bound_G = np.bincount(group_H, weights=weight_H, minlength=size)
         if self.read is not None and size:
             bound_G += self.read.bounds(self.document_G)
         return bound_G
-
-    def _in_order(self, found: occurrences.Occurrences) -> occurrences.Occurrences:
-        longest = self.corpus.longest_document
-        return occurrences.in_order(
-            *found, keys=len(self.keys.weight_K), longest=longest
-        )
 
 
 def _last(score_J: Float[np.ndarray, " J"], most: int) -> float:

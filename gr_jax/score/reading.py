@@ -42,7 +42,7 @@ def _trie(
     first_C = node_C
     nodes = 2
     for depth in range(int(length_C.max(initial=0))):
-        live = np.flatnonzero(length_C > depth)
+        live = occurrences.where(length_C > depth)
         token = keys.tokens_F[start_C[live] + depth]
         edge, place = np.unique(
             node_C[live] * vocabulary_size + token, return_inverse=True
@@ -107,7 +107,7 @@ class Reading:
         weight_Yx8 = np.bincount(bit_B % bits, weight_B, bits).reshape(-1, 8)
         bound_G = np.full(len(document_G), (self._weight_B - weight_B).sum())
         # What each value of a byte adds; frequent tokens share few bytes.
-        for byte in np.flatnonzero(weight_Yx8.any(axis=1)).tolist():
+        for byte in occurrences.where(weight_Yx8.any(axis=1)).tolist():
             bound_G += (weight_Yx8[byte] @ _BITS_8xY).take(bytes_GxY[:, byte])
         return bound_G
 
@@ -159,21 +159,21 @@ class Reading:
         begun = np.searchsorted(self._root_B, corpus.vocabulary_size)
         is_first_V = np.zeros(corpus.vocabulary_size, bool)
         is_first_V[self._root_B[:begun]] = True
-        at = np.flatnonzero(is_first_V.take(token_X))
+        at = occurrences.where(is_first_V.take(token_X))
         row_H = row_X.take(at // rows.WIDTH)
         position_H = begin_R.take(row_H) + at
         # The last window of a row goes on into the next one.
-        inside = np.flatnonzero(position_H < end_R.take(row_H))
+        inside = occurrences.where(position_H < end_R.take(row_H))
         node_H = 2 + np.searchsorted(self._root_B, token_X.take(at.take(inside)))
         live = _Live(position_H.take(inside), node_H, row_H.take(inside))
         if begun == len(self._root_B):
             return live
-        own_R = np.flatnonzero(window_R)
+        own_R = occurrences.where(window_R > 0)
         titles = _Live(start_R.take(own_R), np.ones(len(own_R), np.int64), own_R)
         titles = self._stepped(titles, 0)
         return _Live(*(np.append(*parts) for parts in zip(live, titles, strict=True)))
 
 
 def _only(live: _Live, is_kept_H: Bool[np.ndarray, " H"]) -> _Live:
-    kept = np.flatnonzero(is_kept_H)
+    kept = occurrences.where(is_kept_H)
     return _Live(*(part.take(kept) for part in live))

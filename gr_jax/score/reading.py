@@ -107,7 +107,7 @@ class Reading:
         weight_Yx8 = np.bincount(bit_B % bits, weight_B, bits).reshape(-1, 8)
         bound_G = np.full(len(document_G), (self._weight_B - weight_B).sum())
         # What each value of a byte adds; frequent tokens share few bytes.
-        for byte in occurrences.where(weight_Yx8.any(axis=1)).tolist():
+        for byte in np.flatnonzero(weight_Yx8.any(axis=1)).tolist():
             bound_G += (weight_Yx8[byte] @ _BITS_8xY).take(bytes_GxY[:, byte])
         return bound_G
 

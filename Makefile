@@ -41,10 +41,12 @@ layers: setup  ## which package may import which
 	$(BIN)/lint-imports --no-logo
 
 tests: setup  ## the ordinary tests
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not parity and not gpu"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal \
+		-m "not slow and not parity and not gpu"
 
 test-slow: setup  ## the long tests
-	$(BIN)/python -m pytest -n $(WORKERS) -m "slow" --timeout=3600
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -n $(WORKERS) -m "slow" \
+		--timeout=3600
 
 $(VENV)/parity-installed: $(VENV)/installed requirements-parity.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-parity.lock

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import importlib.metadata
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,21 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Most of the tests' time is compiling: it is done with less effort, and once for all
+# workers and all processes that tests start. Another session compiles anew, unless both
+# are given a folder.
+if os.environ["JAX_PLATFORMS"] == "cpu":
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    # A third of the time to compile. XLA ends a process over a flag it does not know.
+    if importlib.metadata.version("jaxlib").startswith("0.10."):
+        os.environ["XLA_FLAGS"] = (
+            f"--xla_cpu_use_fusion_emitters=false {os.environ.get('XLA_FLAGS', '')}"
+        )
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _compiled = tempfile.mkdtemp(prefix="gr-jax-tests-")
+    atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import pytest
 
@@ -57,6 +76,18 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def shared_data() -> Path:
     """The folder of shared collections (squad/, squad-1k/, cranfield/, scaling/)."""
     return Path(os.environ["GR_JAX_DATA"])
+
+
+@pytest.fixture
+def optimised() -> Iterator[None]:
+    """Programs compiled as they are run, for tests that look at what XLA made."""
+    import jax
+
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    jax.config.update(name, False)
+    yield
+    jax.config.update(name, before)
 
 
 @pytest.fixture(scope="session")

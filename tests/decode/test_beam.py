@@ -18,6 +18,7 @@ from tests.decode import reference
 
 VOCABULARY, LENGTH, BATCH = 24, 6, 3
 MODEL = hash_model.HashModel(VOCABULARY)
+prefill = jax.jit(MODEL.prefill)
 SOURCES = np.array([[3, 4, 0, 0], [5, 6, 7, 0], [9, 0, 0, 0]])
 
 Rows = set[tuple[int, ...]]
@@ -68,7 +69,7 @@ def search(
     found = beam.search(
         MODEL,
         {},
-        MODEL.prefill({}, jnp.asarray(sources)),
+        prefill({}, jnp.asarray(sources)),
         constraint_of(rows),
         settings=settings,
         batch=len(sources),
@@ -212,7 +213,7 @@ def test_another_catalogue_of_the_same_shapes_compiles_nothing() -> None:
 
 def test_nothing_is_moved_to_the_host_inside_the_search() -> None:
     rows = constraint_of(random_rows(3, 100))
-    prompt = MODEL.prefill({}, jnp.asarray(SOURCES))
+    prompt = prefill({}, jnp.asarray(SOURCES))
     settings = selection.Settings(beams=4, max_length=LENGTH)
     penalty, key = jnp.float32(0.0), jax.random.key(0)
     with jax.transfer_guard("disallow"):

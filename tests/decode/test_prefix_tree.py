@@ -89,10 +89,11 @@ def test_arrays_of_more_than_two_billion_entries_are_read_alike(
 
     def steps() -> list[np.ndarray]:
         run = jax.jit(lambda s, x, y: constraint.propose(s, x, y, BEAMS))
-        state, score = constraint.initial(2, 1), jnp.zeros((2, 1))
+        state = constraint.initial(2, BEAMS)
+        score = jnp.full((2, BEAMS), -jnp.inf).at[:, 0].set(0.0)
         taken = []
         for _ in range(3):
-            shape = (2, score.shape[1], vocabulary)
+            shape = (2, BEAMS, vocabulary)
             found = run(state, jnp.asarray(rng.normal(size=shape)), score)
             state, score = found.state, found.score_BC
             taken += [np.asarray(leaf) for leaf in jax.tree.leaves(found)]

@@ -144,6 +144,7 @@ def _xla_flops(function, *args) -> float:
     return jax.jit(function).lower(*args).compile().cost_analysis()["flops"]
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("family", ["t5", "llama"])
 def test_flops_are_within_five_percent_of_xla(family: str) -> None:
     config = _wide(family)

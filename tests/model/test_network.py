@@ -193,7 +193,7 @@ def test_dropout_acts_only_with_a_key() -> None:
     model = families.build(config)
     params = model.init(jax.random.key(0))
     batch = (jnp.ones((1, 3), jnp.int32), jnp.ones((1, 2), jnp.int32))
-    same = families.build(T5).logits(params, *batch)
+    same = jax.jit(families.build(T5).logits)(params, *batch)
     dropped = jax.jit(model.logits)
     _equal(dropped(params, *batch), same)
     keyed = dropped(params, *batch, dropout_key=jax.random.key(1))

@@ -159,7 +159,7 @@ def test_a_beam_alone_takes_the_plain_path_while_decoding() -> None:
 
 def test_t5s_position_bias_is_refused() -> None:
     model = families.build(dataclasses.replace(small.T5, attention="flash"))
-    params = jax.eval_shape(families.build(small.T5).init, jax.random.key(0))
+    params = jax.eval_shape(model.init, jax.random.key(0))
     source_BS, target_BL, _ = _batch()
     with pytest.raises(errors.UsageError, match="bias has no TPU kernel: use fused"):
         jax.eval_shape(model.logits, params, source_BS, target_BL)

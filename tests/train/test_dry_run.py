@@ -59,6 +59,7 @@ def test_hours_are_work_over_speed():
     assert plan.fits is True
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize(
     "family", ["llama", pytest.param("t5", marks=pytest.mark.slow)]
 )

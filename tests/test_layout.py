@@ -24,6 +24,8 @@ TOP = {
     "CHANGELOG.md",
     "docs",
     "requirements.lock",
+    "requirements-floors.lock",
+    "requirements-newest.lock",
     "requirements-parity.lock",
 }
 

@@ -18,7 +18,7 @@ WAYS=${WAYS:-full lora scratch}
 FULL_RATE=${FULL_RATE:-3e-2}
 LORA_RATE=${LORA_RATE:-1e-2}
 LORA_RANK=${LORA_RANK:-16}
-LORA_TARGETS=${LORA_TARGETS:-'kernel$'}
+LORA_TARGETS=${LORA_TARGETS:-(kernel|embedding)\$}
 
 new() { [ ! -e "$1" ]; }  # whether a step is still to be done
 mkdir -p "$WORK"

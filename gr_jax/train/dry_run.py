@@ -133,6 +133,7 @@ def plan(
     param_bytes = _bytes(state.params) + (0 if frozen is None else _bytes(frozen))
     gradient_bytes = _bytes(state.params)
     activation_bytes = activations(recipe, target)
+    activation_bytes += _copies(recipe.model, param_bytes, gradient_bytes)
     if can_compile:
         compiled = _compiled(recipe, programs, frozen)
         # XLA's temporaries hold activations and gradients together.
@@ -244,6 +245,20 @@ def activations(recipe: recipes.Recipe, target: Mesh | AbstractMesh) -> int:
         counted = accounting.parameters(config)
         gathered = 2 * size * counted.non_embedding / _layers(config) / split
     return int(rows * (kept + working + logits) + gathered)
+
+
+def _copies(
+    config: model_config.ModelConfig, param_bytes: int, gradient_bytes: int
+) -> int:
+    """Bytes of whole trees that XLA holds beside parameters and gradients.
+
+    They are the updates and, where something else than float32 is computed in, the
+    parameters and the gradients in that type: XLA converts a stack of layers at once.
+    Without them plans for TPUs came to half of what was allocated there.
+    """
+    size = np.dtype(jax.numpy.dtype(config.dtype)).itemsize
+    converted = 0 if size == 4 else (param_bytes + gradient_bytes) * size // 4
+    return gradient_bytes + converted
 
 
 def _layers(config: model_config.ModelConfig) -> int:

@@ -150,8 +150,50 @@ def test_run_files_make_their_settings(tmp_path, name, optimizer):
     assert (made.training.lora is not None) == (name == "lora")
 
 
+# GiB of a device that XLA allocated when docs/scale-out/plans.sh was compiled for TPUs.
 @pytest.mark.parametrize(
-    "path", ["multi_gpu.sh", "slurm.sbatch", "xpk.sh", "prepare.sh"]
+    ("name", "fsdp", "flags", "allocated"),
+    [
+        ("t5_1_1_xxl", 16, ["--gin_file=run/train_adafactor.gin"], 13.5),
+        (
+            "llama2_70b",
+            64,
+            [
+                "--gin_file=run/train_lora.gin",
+                "--gin.INITIAL_CHECKPOINT_PATH='unread'",
+            ],
+            12.2,
+        ),
+    ],
+)
+def test_estimates_are_near_what_xla_allocates_on_a_tpu(
+    name, fsdp, flags, allocated, capsys
+):
+    common = [
+        "--gin.TASK_FEATURE_LENGTHS={'inputs': 128, 'targets': 16}",
+        "--gin.BATCH_SIZE=512",
+        "--gin.REMAT='full'",
+        "--gin.TRAIN_STEPS=10",
+        "--gin.MIXTURE_OR_TASK_NAME='unread'",
+        "--gin.MODEL_DIR='unread'",
+        f"--gin.MESH_FSDP={fsdp}",
+    ]
+    asked = ["train", "--dry-run", "--json", "--device", "tpu-v5e"]
+    assert cli.main([*asked, f"--gin_file=model/{name}.gin", *flags, *common]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert 0.75 < plan["total_bytes"] / 2**30 / allocated < 1.25
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "multi_gpu.sh",
+        "slurm.sbatch",
+        "xpk.sh",
+        "prepare.sh",
+        "plans.sh",
+        "../examples/fine_tuning.sh",
+    ],
 )
 def test_shell_recipes_parse(path):
     done = subprocess.run(
@@ -160,21 +202,36 @@ def test_shell_recipes_parse(path):
     assert done.returncode == 0, done.stderr
 
 
-def test_preparation_uses_verbs_and_flags_that_exist():
-    text = (_RECIPES / "prepare.sh").read_text().replace("\\\n", " ")
+@pytest.mark.parametrize(
+    ("path", "verbs"),
+    [
+        ("prepare.sh", ["corpus", "vocab", "ids", "cache", "cache"]),
+        (
+            "../examples/fine_tuning.sh",
+            [
+                "export",
+                "import",
+                "export",
+                "ids",
+                "index",
+                "cache",
+                "decode",
+                "evaluate",
+            ],
+        ),
+    ],
+)
+def test_examples_use_verbs_and_flags_that_exist(path, verbs):
+    text = (_RECIPES / path).read_text().replace("\\\n", " ")
     commands = re.findall(r"gr-jax (\w+)([^\n]*)", text)
-    assert [verb for verb, _ in commands] == [
-        "corpus",
-        "vocab",
-        "ids",
-        "cache",
-        "cache",
-    ]
+    # `train` takes gin macros, which another test looks at.
+    commands = [found for found in commands if found[0] != "train"]
+    assert [verb for verb, _ in commands] == verbs
     for verb, rest in commands:
         parser = argparse.ArgumentParser()
         importlib.import_module(cli.VERBS[verb]).add_arguments(parser)
         known = {o for action in parser._actions for o in action.option_strings}
-        flags = set(re.findall(r"(?<=\s)--[a-z-]+(?=\s)", rest))
+        flags = set(re.findall(r"(?<=\s)--[a-z-]+(?=\s)", rest)) - {"--json"}
         assert flags
         assert flags <= known, (verb, flags - known)
 
@@ -189,7 +246,13 @@ def test_jobset_is_yaml_of_one_process_a_host():
 
 
 @pytest.mark.parametrize(
-    "path", ["multi_gpu.sh", "slurm.sbatch", "xpk.sh", "gke_jobset.yaml"]
+    "path",
+    [
+        "multi_gpu.sh",
+        "slurm.sbatch",
+        "xpk.sh",
+        "gke_jobset.yaml",
+    ],
 )
 def test_recipes_use_flags_and_macros_that_exist(path):
     text = (_RECIPES / path).read_text()

@@ -6,8 +6,9 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tools import cli
 
@@ -36,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=16, help="queries at a time")
     parser.add_argument(
         "--max-length", type=int, default=10, help="tokens of an n-gram"
+    )
+    parser.add_argument(
+        "--views",
+        default="body",
+        metavar="LIST",
+        help="n-grams: what is searched and counts, such as body+title*2+unigrams",
     )
     parser.add_argument("--length-penalty", type=float, default=0.0)
     parser.add_argument("--groups", type=int, default=1, help="diverse beam search")
@@ -71,7 +78,6 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     from gr_jax.data import corpus, vocabulary
     from gr_jax.evaluate import trec
     from gr_jax.identifiers import codec
-    from tools import progress_bars
 
     words = vocabulary.load(args.vocabulary)
     table = codec.load(args.identifiers)
@@ -79,33 +85,32 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     collection = corpus.read_collection(args.collection, [args.split])
     names = sorted(collection.qrels[args.split])[: args.queries]
     texts = [collection.queries[name].text for name in names]
-    decoder, index = _session(args, table)
     begun = time.monotonic()
-    found = decoder.decode(words.encode_sources(texts), progress_bars.bars(args))
+    ranked = _ngrams if table.is_substring else _codes
+    answered = ranked(args, table, words, texts)
     wall_s = time.monotonic() - begun
     with artifacts.staged(args.out) as folder:
         beams = [
             row
+            for view, found in answered.found.items()
             for name, each in zip(names, found, strict=True)
-            for row in _beams(name, each, words)
+            for row in _beams(name, view, each, words)
         ]
         artifacts.write_jsonl(folder / "beams.jsonl", beams)
-        ranked = _by_evidence if table.is_substring else _by_identifier
-        documents = ranked(found, table, index)
-        hits = {n: d[: args.k] for n, d in zip(names, documents, strict=True)}
-        trec.write_run(folder / "run.trec", hits)
+        documents = zip(names, answered.documents, strict=True)
+        trec.write_run(folder / "run.trec", {n: d[: args.k] for n, d in documents})
         facts = {
             "queries": len(names),
             "results": len(beams),
             "wall_s": round(wall_s, 3),
-            "batch": decoder.batch,
+            "batch": answered.batch,
         }
         artifacts.write_manifest(
             folder,
             kind=_KIND,
             schema_version=_SCHEMA,
             config={"split": args.split, "beam": args.beam, "k": args.k}
-            | {"max_length": decoder.settings.max_length}
+            | {"max_length": answered.max_length, "views": args.views}
             | {name: getattr(args, name) for name in _OPTIONS},
             seeds={"decode": args.seed},
             inputs={
@@ -117,36 +122,84 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     return facts | {"out": str(args.out)}
 
 
-def _session(args: argparse.Namespace, table: Any) -> tuple[Any, Any]:
-    from gr_jax.decode import prefix_tree, session, substring
-    from gr_jax.identifiers import constraint_index, substring_index
-    from tools import score
+class _Answered(NamedTuple):
+    """What was found: by view, and as documents."""
 
-    if table.is_substring:
-        index: Any = substring_index.load(args.index)
-        constraint: Any = substring.from_index(index)
-    else:
-        index = constraint_index.load(args.index)
-        constraint = prefix_tree.PrefixTreeConstraint.of(index)
+    found: Mapping[str, list[Any]]
+    documents: list[list[tuple[str, float]]]
+    batch: int
+    max_length: int
+
+
+def _codes(
+    args: argparse.Namespace, table: Any, words: Any, texts: list[str]
+) -> _Answered:
+    """Documents of the identifiers found, each at its best identifier's score."""
+    from gr_jax.decode import prefix_tree, session
+    from gr_jax.identifiers import constraint_index, views
+    from tools import progress_bars, score
+
+    views.require(table, args.views)
+    index = constraint_index.load(args.index)
     model, params = score._model(args.model)
     decoder = session.DecodeSession(
         model,
         params,
-        constraint,
+        prefix_tree.PrefixTreeConstraint.of(index),
         beams=args.beam,
-        max_length=args.max_length if table.is_substring else None,
         batch=args.batch,
-        keep_history=table.is_substring and not args.temperature,
         options=session.Options(**{name: getattr(args, name) for name in _OPTIONS}),
     )
-    return decoder, index
+    found = decoder.decode(words.encode_sources(texts), progress_bars.bars(args))
+    documents = _by_identifier(found, table, index)
+    length = decoder.settings.max_length
+    return _Answered({table.kind: found}, documents, decoder.batch, length)
 
 
-def _beams(query: str, found: Any, words: Any) -> list[dict[str, Any]]:
+def _ngrams(
+    args: argparse.Namespace, table: Any, words: Any, texts: list[str]
+) -> _Answered:
+    """Documents ranked by all n-grams that the searches met."""
+    from gr_jax.decode import session
+    from gr_jax.identifiers import substring_index, views
+    from gr_jax.score import evidence, gathering, rows
+    from tools import progress_bars, score
+
+    chosen = views.require(table, args.views)
+    index = substring_index.load(args.index)
+    model, params = score._model(args.model)
+    gatherer = gathering.Gatherer(
+        model,
+        params,
+        table,
+        index,
+        encode=words.encode_sources,
+        batch=args.batch,
+        options=session.Options(**{name: getattr(args, name) for name in _OPTIONS}),
+    )
+    found = gatherer.search(
+        chosen,
+        texts,
+        beams=args.beam,
+        max_length=args.max_length,
+        keep_history=not args.temperature,
+        progress=progress_bars.bars(args),
+    )
+    gathered = gatherer.keys(found, chosen)
+    if views.UNIGRAMS in chosen:
+        factor = chosen[views.UNIGRAMS].factor
+        gathered = gatherer.with_unigrams(gathered, texts, factor)
+    rankings = evidence.aggregate(gathered, rows.corpus_of(table), index)
+    documents = [ranking.hits(table.document_ids) for ranking in rankings]
+    return _Answered(found, documents, gatherer.batch, args.max_length)
+
+
+def _beams(query: str, view: str, found: Any, words: Any) -> list[dict[str, Any]]:
     text_pieces = words.size
     return [
         {
             "query": query,
+            "view": view,
             "rank": rank,
             "tokens": tokens,
             "text": words.decode([t for t in tokens if t < text_pieces]),
@@ -165,7 +218,7 @@ def _beams(query: str, found: Any, words: Any) -> list[dict[str, Any]]:
 def _by_identifier(
     found: list[Any], table: Any, index: Any
 ) -> list[list[tuple[str, float]]]:
-    """Documents of the identifiers found, each at its best identifier's score."""
+    """Documents of each query's identifiers, ties by document id."""
     runs: list[list[tuple[str, float]]] = []
     for each in found:
         documents: dict[str, float] = {}
@@ -176,29 +229,6 @@ def _by_identifier(
                 documents.setdefault(document, float(each.rank_M[place]))
         runs.append(sorted(documents.items(), key=lambda item: (-item[1], item[0])))
     return runs
-
-
-def _by_evidence(
-    found: list[Any], table: Any, index: Any
-) -> list[list[tuple[str, float]]]:
-    """Documents ranked by all n-grams that the search met."""
-    import numpy as np
-
-    from gr_jax.score import evidence, keys, rows
-
-    gathered: list[Any] = []
-    for each in found:
-        met = each.history
-        if met is None:
-            tokens, logprob = each.identifiers(), each.logprob_M[: each.found]
-        else:
-            pairs = zip(met.tokens_JL.tolist(), met.length_J.tolist(), strict=True)
-            tokens, logprob = [row[:length] for row, length in pairs], met.logprob_J
-        gathered.append(
-            keys.merged(keys.Keys(tokens=tokens, logprob_K=logprob.astype(np.float64)))
-        )
-    rankings = evidence.aggregate(gathered, rows.corpus_of(table), index)
-    return [ranking.hits(table.document_ids) for ranking in rankings]
 
 
 if __name__ == "__main__":

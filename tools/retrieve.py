@@ -23,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a study (its largest trained run) or one of its cells",
     )
     parser.add_argument("--beam", type=int, default=10, help="beams (default 10)")
+    parser.add_argument(
+        "--views",
+        metavar="LIST",
+        help="n-grams: what is searched and counts, such as body+title*2+unigrams; "
+        "default: as the run was decoded first",
+    )
     parser.add_argument("-k", type=int, default=10, help="documents shown (default 10)")
 
 
@@ -37,15 +43,17 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(f"would answer with {folder}")
         return 0
-    found = retriever.open_cell(folder).retrieve(args.query, beam=args.beam, k=args.k)
+    opened = retriever.open_cell(folder)
+    found = opened.retrieve(args.query, beam=args.beam, k=args.k, views=args.views)
     if args.json:
         print(json.dumps([hit.to_json() for hit in found], indent=2))
         return 0
     for hit in found:
         print(f"{hit.rank:3d}  {hit.score:10.4f}  {hit.document}  {hit.title}")
         for key in hit.keys:
-            weight, text = key["weight"], key["text"]
-            print(f"                 {weight:8.3f}  {text!r}")
+            weight, text, view = key["weight"], key["text"], key["view"]
+            mark = "" if view in ("", "body") else f"  ({view})"
+            print(f"                 {weight:8.3f}  {text!r}{mark}")
     if not found:
         print("no document was reached: try a wider --beam")
     return 0

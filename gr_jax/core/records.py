@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 RUN_RECORD_VERSION = 1
@@ -43,7 +44,8 @@ class RunRecord:
     ``params_non_embedding`` leaves out the embedding and the output head and is the
     axis of every law; ``params_paper`` counts as the paper does (head kept for LLaMA).
     ``data_tokens`` are target tokens seen in training, padding excluded. FLOPs count
-    two for a multiply-add.
+    two for a multiply-add. ``rescoring`` lists the keys beside those of the body's
+    search, as in ``query-keys, body+title*2``.
     """
 
     cell: str
@@ -96,3 +98,14 @@ class RunRecord:
         }
         fields: dict[str, Any] = {**value, "metrics": metrics, "controls": controls}
         return cls(**fields)
+
+
+def rescoring_of(decoding: Mapping[str, Any]) -> str:
+    """``rescoring`` of a decoding's stored settings, older ones included.
+
+    Example:
+      >>> rescoring_of({"query_keys": True}), rescoring_of({"rescoring": "body+title"})
+      ('query-keys', 'body+title')
+    """
+    older = "query-keys" if decoding.get("query_keys") else "none"
+    return str(decoding.get("rescoring", older))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gr_jax.core import artifacts
+from gr_jax.core import artifacts, records
 from gr_jax.evaluate import results
 from gr_jax.fit.laws import law
 
@@ -107,7 +107,7 @@ def _is_of(folder: Path, run: Record) -> bool:
     if not path.is_file():
         return False
     config: dict[str, Any] = artifacts.read_json(path).get("config") or {}
-    rescoring = "query-keys" if config.get("query_keys") else "none"
+    rescoring = records.rescoring_of(config)
     return config.get("beam") == run.get("beam") and rescoring == run.get("rescoring")
 
 

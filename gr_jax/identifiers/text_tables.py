@@ -8,6 +8,7 @@ from gr_jax.core import errors
 from gr_jax.data import corpus
 from gr_jax.data import vocabulary as vocabularies
 from gr_jax.identifiers import codec, textual
+from gr_jax.identifiers import views as views_module
 
 
 def ngrams(
@@ -15,13 +16,52 @@ def ngrams(
     vocabulary: vocabularies.Vocabulary,
     *,
     max_tokens: int | None = None,
+    views: str = views_module.BODY,
+    view_tokens: int = 30,
+    queries_of: Mapping[str, Sequence[str]] | None = None,
 ) -> codec.IdentifierTable:
-    """The n-gram table: each document's own tokens; any substring identifies it."""
-    return codec.from_rows(
+    """The n-gram table: each document's own tokens; any substring identifies it.
+
+    Args:
+      documents: In the collection's order; row ``i`` is the text of document ``i``.
+      vocabulary: Text vocabulary.
+      max_tokens: Tokens of a document; the rest is cut.
+      views: Further rows of each document, as in ``body+title+pseudo_query``; the body
+        is always there.
+      view_tokens: Tokens of a title or pseudo-query; the rest is cut.
+      queries_of: Pseudo-queries of each document.
+
+    Raises:
+      UsageError: If a view is unknown.
+      InputError: If no document has a row of a view.
+    """
+    further = [v for v in views_module.FURTHER if v in views_module.parse(views)]
+    ids = [document.id for document in documents]
+    body = codec.from_rows(
         codec.NGRAM,
-        [document.id for document in documents],
+        ids,
         textual.tokens_of_documents(documents, vocabulary, max_tokens),
         vocabulary_size=vocabulary.size,
+        vocabulary=vocabulary.fingerprint,
+    )
+    if not further:
+        return body
+    more = [
+        row
+        for view in further
+        for row in views_module.rows(
+            view, documents, vocabulary, queries_of=queries_of, most=view_tokens
+        )
+    ]
+    return codec.from_rows(
+        codec.NGRAM,
+        ids,
+        [*body.rows(), *(tokens for _, tokens in more)],
+        [*range(len(ids)), *(place for place, _ in more)],
+        vocabulary_size=vocabulary.size + len(views_module.FURTHER),
+        # Documents may well share a title; they collide where their texts are equal.
+        collisions=body.collisions,
+        text_pieces=vocabulary.size,
         vocabulary=vocabulary.fingerprint,
     )
 

@@ -16,9 +16,10 @@ from jaxtyping import Int
 from gr_jax.core import errors, randomness
 from gr_jax.data import corpus, judgements, pairs, reading
 from gr_jax.data import vocabulary as vocabularies
-from gr_jax.identifiers import codec, textual
+from gr_jax.identifiers import codec, textual, views
 
 SPLIT = "train"
+_SOURCE_WORDS = 24
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,7 @@ def stream(
     wanted = _Judged(folder) if queries else None
     rows = _Rows(table)
     is_ngram = table.kind == codec.NGRAM
+    further = views.of_table(table)
     path = corpus.file_of(folder, "corpus")
     count = 0
     for place, document in enumerate(corpus.read_documents(path)):
@@ -76,16 +78,20 @@ def stream(
             (passage,) = textual.passages([document], vocabulary)
         if documents and passage is not None:
             yield from _document_spans(passage, spans)
+            if further:
+                yield from _document_views(document, rows.views_of(place))
         elif documents:
             own = [rows.of(place)]
             yield from pairs.document_pairs([document], own)
         if wanted is not None and is_judged:
             wanted.found[document.id] = passage or rows.of(place)
+            if further:
+                wanted.views[document.id] = rows.views_of(place)
     if count != len(table.document_ids):
         remedy = f"the table has {len(table.document_ids)}: build it anew"
         raise errors.ArtifactError(errors.fault(path, "documents", count, remedy))
     if wanted is not None:
-        yield from wanted.pairs(spans)
+        yield from wanted.pairs(spans, vocabulary)
 
 
 def _check_place(
@@ -113,6 +119,13 @@ class _Rows:
         ]
         return [self._table.row(row).tolist() for row in chosen.tolist()]
 
+    def views_of(self, place: int) -> list[tuple[str, list[int]]]:
+        """The rows of further views, each without the token that begins it."""
+        named = (
+            (views.view_of(self._table, row[0]), row[1:]) for row in self.of(place)
+        )
+        return [(view, row) for view, row in named if view != views.BODY]
+
 
 def _document_spans(passage: textual.Passage, spans: Spans) -> Iterator[pairs.Pair]:
     drawn = textual.document_spans(
@@ -124,6 +137,16 @@ def _document_spans(passage: textual.Passage, spans: Spans) -> Iterator[pairs.Pa
     for source, target in drawn:
         if source:
             yield pairs.Pair(source, target, "document", None, passage.id)
+
+
+def _document_views(
+    document: corpus.Document, rows: Sequence[tuple[str, list[int]]]
+) -> Iterator[pairs.Pair]:
+    """The first words of a document with each of its titles and pseudo-queries."""
+    text = " ".join(document.text.split()[:_SOURCE_WORDS])
+    for view, tokens in rows if text else ():
+        source = views.source(view, text)
+        yield pairs.Pair(source, tokens, "document", None, document.id)
 
 
 class _Judged:
@@ -143,8 +166,11 @@ class _Judged:
         }
         self.documents = {d for row in self._relevant.values() for d in row}
         self.found: dict[str, textual.Passage | list[list[int]]] = {}
+        self.views: dict[str, list[tuple[str, list[int]]]] = {}
 
-    def pairs(self, spans: Spans) -> Iterator[pairs.Pair]:
+    def pairs(
+        self, spans: Spans, vocabulary: vocabularies.Vocabulary
+    ) -> Iterator[pairs.Pair]:
         """Every judged query with every document found for it."""
         for id, documents in self._relevant.items():
             query = self._queries.get(id)
@@ -154,6 +180,25 @@ class _Judged:
                 targets = self._targets(query, self.found[document], spans)
                 judged = [(query, corpus.Document(document, "", ""))]
                 yield from pairs.query_pairs(judged, [targets])
+                yield from self._of_views(query, document, vocabulary)
+
+    def _of_views(
+        self, query: corpus.Query, document: str, vocabulary: vocabularies.Vocabulary
+    ) -> Iterator[pairs.Pair]:
+        """A query with the titles and other pseudo-queries of its document."""
+        rows = self.views.get(document, [])
+        text = " ".join(query.text.split())
+        own = vocabulary.encode(text) if rows else []
+        # A pseudo-query may be cut, so its beginning tells whose it is.
+        is_own = [
+            v == views.PSEUDO_QUERY and own[: len(t) - 1] == t[:-1] for v, t in rows
+        ]
+        others = [row for row, same in zip(rows, is_own, strict=True) if not same]
+        # Alone, a query has nothing to learn but itself.
+        asked = others if any(v == views.PSEUDO_QUERY for v, _ in others) else rows
+        for view, tokens in asked:
+            source = views.source(view, text)
+            yield pairs.Pair(source, tokens, "query", query.id, document)
 
     def _targets(
         self,

@@ -216,11 +216,10 @@ def decode_folder(study: Study, row: Row) -> Path | None:
     record = row.record
     found = sorted((study.folder / "cells" / record.cell).glob("decode-*"))
     settings = {path: _decoding(path) for path in found}
-    keys = record.rescoring == "query-keys"
     # Codes have a length of their own, so the length decides last and may not match.
     for field, value in (
         ("beam", record.beam),
-        ("query_keys", keys),
+        ("rescoring", record.rescoring),
         ("max_length", record.max_length),
     ):
         if len(found) > 1:
@@ -233,7 +232,8 @@ def _decoding(folder: Path) -> dict[str, Any]:
     path = folder / artifacts.MANIFEST
     if not path.exists():
         return {}
-    return cast("dict[str, Any]", artifacts.read_json(path).get("config") or {})
+    found = cast("dict[str, Any]", artifacts.read_json(path).get("config") or {})
+    return found | {"rescoring": records.rescoring_of(found)}
 
 
 def _texts(

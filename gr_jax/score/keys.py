@@ -75,6 +75,7 @@ class Keys:
         without the exponent.
       is_late_K: Whether it only fills places that no other key of the document holds,
         and nominates none.
+      factor_K: Multiplies its weight; None: 1 for all.
       lo_KZ: First rows of each key in the index, one column a shard, where the decoder
         has them already; otherwise they are looked up.
       hi_KZ: End rows.
@@ -85,6 +86,7 @@ class Keys:
     is_title_K: np.ndarray | None = None
     is_unigram_K: np.ndarray | None = None
     is_late_K: np.ndarray | None = None
+    factor_K: Float[np.ndarray, " K"] | None = None
     lo_KZ: Int[np.ndarray, "K Z"] | None = None
     hi_KZ: Int[np.ndarray, "K Z"] | None = None
 
@@ -93,8 +95,10 @@ def merged(keys: Keys) -> Keys:
     """Equal keys as one, with the larger log-probability, in order of appearance."""
     best: dict[tuple[object, ...], int] = {}
     titles, unigrams, late = flags(keys)
-    for place, tokens in enumerate(keys.tokens):
-        name = (*tokens, bool(titles[place]), bool(unigrams[place]), bool(late[place]))
+    factor_K = factors(keys)
+    marks = (mark.tolist() for mark in (titles, unigrams, late, factor_K))
+    for place, (tokens, *mark) in enumerate(zip(keys.tokens, *marks, strict=True)):
+        name = (*tokens, *mark)
         known = best.setdefault(name, place)
         if keys.logprob_K[place] > keys.logprob_K[known]:
             best[name] = place
@@ -105,6 +109,7 @@ def merged(keys: Keys) -> Keys:
         is_title_K=titles[chosen],
         is_unigram_K=unigrams[chosen],
         is_late_K=late[chosen],
+        factor_K=factor_K[chosen],
         lo_KZ=None if keys.lo_KZ is None else keys.lo_KZ[chosen],
         hi_KZ=None if keys.hi_KZ is None else keys.hi_KZ[chosen],
     )
@@ -120,8 +125,36 @@ def flags(keys: Keys) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return titles, unigrams, late
 
 
+def factors(keys: Keys) -> Float[np.ndarray, " K"]:
+    """``factor_K``, 1 where it is not given."""
+    if keys.factor_K is None:
+        return np.ones(len(keys.tokens))
+    return np.asarray(keys.factor_K, np.float64)
+
+
+def joined(parts: Sequence[Keys]) -> Keys:
+    """The keys of several sources as one, equal ones merged."""
+    marks = [flags(part) for part in parts]
+    titles, unigrams, late = (np.concatenate(m) for m in zip(*marks, strict=True))
+    return merged(
+        Keys(
+            tokens=[tokens for part in parts for tokens in part.tokens],
+            logprob_K=np.concatenate([part.logprob_K for part in parts]),
+            is_title_K=titles,
+            is_unigram_K=unigrams,
+            is_late_K=late,
+            factor_K=np.concatenate([factors(part) for part in parts]),
+        )
+    )
+
+
 def with_unigrams(
-    keys: Keys, logprob_V: Float[np.ndarray, " V"], *, top: int = 5000, first: int = 4
+    keys: Keys,
+    logprob_V: Float[np.ndarray, " V"],
+    *,
+    top: int = 5000,
+    first: int = 4,
+    factor: float = 1.0,
 ) -> Keys:
     """The keys, and the likeliest first tokens as keys of one token.
 
@@ -133,6 +166,7 @@ def with_unigrams(
       logprob_V: The model's log-probabilities of the first token.
       top: Tokens looked at.
       first: Tokens below are control tokens and are left out.
+      factor: Multiplies the weight of each token.
     """
     known = {tuple(tokens) for tokens in keys.tokens if len(tokens) == 1}
     best = np.argsort(-logprob_V, kind="stable")[:top].tolist()
@@ -145,6 +179,7 @@ def with_unigrams(
         is_title_K=np.concatenate([titles, np.zeros(counts[1], bool)]),
         is_unigram_K=np.concatenate([unigrams, np.ones(counts[1], bool)]),
         is_late_K=np.concatenate([late, np.arange(counts[1]) >= counts[0]]),
+        factor_K=np.concatenate([factors(keys), np.full(counts[1], factor)]),
     )
 
 
@@ -229,6 +264,7 @@ def flat(
         smoothing=settings.smoothing,
         exponent=np.where(is_unigram_K, 1.0, settings.exponent),
     )
+    weight_K = weight_K * np.concatenate([factors(keys) for keys in queries])
     length_K = np.fromiter(map(len, ngrams), np.int64, len(ngrams))
     counts = (weight_K > 0) & (count_K <= settings.skip_count) & (length_K > 0)
     kept = np.flatnonzero(counts)

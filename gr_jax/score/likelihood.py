@@ -8,7 +8,7 @@ logits. Means are left to whoever reads the sums.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -76,6 +76,47 @@ def _nats(
     nats_BML = jax.nn.logsumexp(logits_BMLV, axis=-1) - own_BML1[..., 0]
     is_token_BML = jnp.arange(length)[None, None, :] < length_BM[..., None]
     return jnp.where(is_token_BML, nats_BML, 0.0).sum(axis=-1)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _first(
+    model: protocol.GenerativeModel, params: Any, source_BS: Int[Array, "B S"]
+) -> Float[Array, "B V"]:
+    prompt = model.prefill(params, source_BS)
+    batch = source_BS.shape[0]
+    start_B11 = jnp.full((batch, 1, 1), model.start_token, jnp.int32)
+    cache = model.empty_cache(batch, 1, 1)
+    logits_B11V, _ = model.extend(
+        params, prompt, cache, start_B11, jnp.zeros((), jnp.int32)
+    )
+    return jax.nn.log_softmax(logits_B11V[:, 0, 0], axis=-1)
+
+
+def first_token_logprobs(
+    model: protocol.GenerativeModel,
+    params: Any,
+    sources: Sequence[Tokens],
+    *,
+    batch: int = 32,
+) -> Iterator[Float[np.ndarray, " V"]]:
+    """The distribution of the first token of each query, one query after the other.
+
+    Args:
+      model: Any model of the protocol; static under ``jit``.
+      params: Its parameters.
+      sources: Source tokens of each query, end token included, without padding.
+      batch: Queries at a time.
+
+    Yields:
+      Natural logarithms of probabilities, float64.
+    """
+    batch = min(batch, bucket(len(sources)))
+    length = bucket(max(map(len, sources), default=1))
+    for begin in range(0, len(sources), batch):
+        chosen = sources[begin : begin + batch]
+        source_BS = jnp.asarray(_padded(chosen, batch, length))
+        logprob_BV = np.asarray(_first(model, params, source_BS), np.float64)
+        yield from logprob_BV[: len(chosen)]
 
 
 class _Shapes(NamedTuple):

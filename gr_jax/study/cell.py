@@ -16,7 +16,7 @@ from gr_jax.core import progress as progresses
 from gr_jax.data import arrays, padded_rows
 from gr_jax.evaluate import contrastive, losses, metrics, trec
 from gr_jax.fit import query_values
-from gr_jax.identifiers import codec
+from gr_jax.identifiers import codec, views
 from gr_jax.model import accounting, families, ladder, protocol
 from gr_jax.model import config as model_config
 from gr_jax.score import likelihood
@@ -239,10 +239,35 @@ def _decode(
             staged,
             kind="decoding",
             schema_version=_SCHEMA,
-            config=dataclasses.asdict(decoding),
+            config=dataclasses.asdict(decoding) | {"rescoring": decoding.rescoring},
             seeds={"study": study.seed},
         )
     return result
+
+
+def _inference_flops(
+    one: Run, decoding: grid.Decoding, length: int
+) -> dict[str, float]:
+    """FLOPs of a query by part, all searches of it together."""
+    searches = [(decoding.beam, length)]
+    if one.cell.identifier_kind == codec.NGRAM:
+        table = one.material.identifiers(codec.NGRAM)
+        chosen = views.require(table, decoding.views)
+        longest = {views.BODY: length} | views.of_table(table)
+        searches = [(decoding.beam, longest[v]) for v in chosen if v in longest]
+        if views.UNIGRAMS in chosen:
+            searches.append((1, 1))
+    total: dict[str, float] = {}
+    for beams, steps in searches:
+        found = accounting.inference_flops(
+            one.config,
+            source=one.material.study.source_length,
+            beams=beams,
+            steps=steps,
+        )
+        for part, flops in found.items():
+            total[part] = total.get(part, 0.0) + flops
+    return total
 
 
 def _record(
@@ -289,9 +314,7 @@ def _record(
         beam=decoding.beam,
         max_length=length,
         rescoring=decoding.rescoring,
-        inference_flops_per_query=accounting.inference_flops(
-            one.config, source=study.source_length, beams=decoding.beam, steps=length
-        ),
+        inference_flops_per_query=_inference_flops(one, decoding, length),
         negatives=study.negatives,
         metrics={**ranking, **continuous},
         controls={

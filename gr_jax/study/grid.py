@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from gr_jax.core import errors
 from gr_jax.identifiers import codec
+from gr_jax.identifiers import views as views_module
 from gr_jax.train import settings
 
 Layout = Literal["cross", "grid"]
@@ -21,11 +22,15 @@ class Decoding:
     beam: int
     max_length: int
     query_keys: bool
+    views: str = views_module.BODY
 
     @property
     def rescoring(self) -> str:
-        """How keys that the search did not write get their log-probability."""
-        return "query-keys" if self.query_keys else "none"
+        """Which keys count beside those of the body's search: ``none``, or a list."""
+        keys = ["query-keys"] if self.query_keys else []
+        if self.views != views_module.BODY:
+            keys.append(self.views)
+        return ", ".join(keys) or "none"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,6 +87,10 @@ class Study:
       max_length: Tokens of a generated n-gram; codes have their own length.
       query_keys: Whether the query's own n-grams are further keys (n-grams only); with
         both values every model is decoded both ways.
+      views: What n-gram models are searched for, each as `identifiers.views` writes it,
+        such as ``body+title``; every model is decoded in each way. The index and the
+        training pairs hold all views that are named.
+      view_tokens: Tokens of a title or pseudo-query; the rest is cut.
       spans_per_query: N-grams sampled for a training query and its document.
       spans_per_document: Training pairs of a document with itself.
       scored_spans: N-grams scored for a (query, document).
@@ -116,6 +125,8 @@ class Study:
     source_length: int = 48
     max_length: int = 8
     query_keys: tuple[bool, ...] = (False,)
+    views: tuple[str, ...] = (views_module.BODY,)
+    view_tokens: int = 30
     spans_per_query: int = 10
     spans_per_document: int = 10
     scored_spans: int = 4
@@ -137,6 +148,9 @@ class Study:
         _check("identifiers", self.identifiers, bool(self.identifiers), "not empty")
         _check("base_beam", self.base_beam, self.base_beam in self.beams, "a beam")
         _check("query_keys", self.query_keys, bool(self.query_keys), "not empty")
+        _check("views", self.views, bool(self.views), "not empty")
+        views_module.union(self.views)
+        _check("view_tokens", self.view_tokens, self.view_tokens >= 1, "at least 1")
         _check("beams", self.beams, min(self.beams) >= 1, "at least 1 each")
         in_range = all(0 < f <= 1 for f in self.fractions)
         _check("fractions", self.fractions, in_range and self.fractions, "in (0, 1]")
@@ -214,10 +228,15 @@ def _decodings(
     is_base = size == study.base_sizes[family] and fraction == max(study.fractions)
     every = study.beams_everywhere or is_base
     beams = sorted(study.beams) if every else [study.base_beam]
-    ways = sorted(set(study.query_keys)) if kind == codec.NGRAM else [False]
+    ways = [(False, views_module.BODY)]
+    if kind == codec.NGRAM:
+        known = dict.fromkeys(study.views)
+        ways = [
+            (keys, views) for keys in sorted(set(study.query_keys)) for views in known
+        ]
     return tuple(
-        Decoding(beam=beam, max_length=study.max_length, query_keys=query_keys)
-        for query_keys in ways
+        Decoding(beam=beam, max_length=study.max_length, query_keys=keys, views=views)
+        for keys, views in ways
         for beam in beams
     )
 

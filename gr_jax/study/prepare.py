@@ -19,6 +19,7 @@ from gr_jax.identifiers import (
     substring_index,
     textual,
     training_pairs,
+    views,
 )
 from gr_jax.study import grid, scored
 
@@ -113,7 +114,8 @@ class Material:
     def target_length(self, kind: str) -> int:
         """Tokens of the longest identifier a model is trained to write."""
         if kind == codec.NGRAM:
-            return self.study.max_length
+            further = views.of_table(self.identifiers(kind)).values()
+            return max([self.study.max_length, *further])
         return self.identifiers(kind).max_length
 
     def model_vocabulary_size(self, kind: str) -> int:
@@ -177,13 +179,15 @@ def _collection_digest(material: Material) -> dict[str, str]:
 
 def _make_identifiers(material: Material, kind: str) -> None:
     study = material.study
-    options = {
+    options: dict[str, dict[str, Any]] = {
         "rq": {
             "levels": study.code_levels,
             "codes": study.codes,
             "dims": study.embedding_dims,
         }
     }
+    if (wanted := views.union(study.views)) != views.BODY:
+        options[codec.NGRAM] = {"views": wanted, "view_tokens": study.view_tokens}
     table = kinds.build(
         material.collection.documents,
         material.vocabulary,

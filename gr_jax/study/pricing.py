@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from gr_jax.core import errors
-from gr_jax.identifiers import codec
+from gr_jax.identifiers import codec, views
 from gr_jax.model import accounting, families, ladder
 from gr_jax.model import config as model_config
 from gr_jax.sharding import mesh, rules
@@ -153,8 +153,12 @@ def _price(known: _Known, cell: grid.Cell, queries: int) -> Price:
     study = known.study
     is_ngram = cell.identifier_kind == codec.NGRAM
     length = study.max_length if is_ngram else study.code_levels + 1
-    pieces = study.vocabulary_pieces
-    pieces += 0 if is_ngram else study.code_levels * study.codes
+    target, pieces = length, study.vocabulary_pieces
+    if not is_ngram:
+        pieces += study.code_levels * study.codes
+    elif views.union(study.views) != views.BODY:
+        target = max(length, study.view_tokens + 1)
+        pieces += len(views.FURTHER)
     config = ladder.build(
         cell.family,  # type: ignore[arg-type]
         cell.size,
@@ -163,9 +167,12 @@ def _price(known: _Known, cell: grid.Cell, queries: int) -> Price:
     source = study.source_length
     each = [
         sum(
-            accounting.inference_flops(
-                config, source=source, beams=decoding.beam, steps=length
-            ).values()
+            sum(
+                accounting.inference_flops(
+                    config, source=source, beams=beams, steps=steps
+                ).values()
+            )
+            for beams, steps in _searches(study, decoding, length)
         )
         for decoding in cell.decodings
     ]
@@ -183,7 +190,7 @@ def _price(known: _Known, cell: grid.Cell, queries: int) -> Price:
         params_non_embedding=accounting.parameters(config).non_embedding,
         steps=cell.steps,
         train_flops=accounting.train_flops(
-            config, source=source, target=length, examples=cell.steps * study.batch
+            config, source=source, target=target, examples=cell.steps * study.batch
         ),
         score_flops=scored * (forward.source + rows * (forward.target + forward.head)),
         decode_flops=queries * sum(each),
@@ -191,6 +198,16 @@ def _price(known: _Known, cell: grid.Cell, queries: int) -> Price:
         compile_s=known.compile_s(cell),
         disk_bytes=int(disk),
     )
+
+
+def _searches(
+    study: grid.Study, decoding: grid.Decoding, length: int
+) -> list[tuple[int, int]]:
+    """Beams and steps of each search of a query; titles are taken at their longest."""
+    chosen = views.parse(decoding.views)
+    steps = {views.BODY: length} | dict.fromkeys(views.FURTHER, study.view_tokens + 1)
+    found = [(decoding.beam, steps[view]) for view in chosen if view in steps]
+    return found + ([(1, 1)] if views.UNIGRAMS in chosen else [])
 
 
 class _Known:

@@ -13,10 +13,10 @@ import numpy as np
 
 from gr_jax.core import artifacts, errors, randomness
 from gr_jax.core import progress as progresses
-from gr_jax.decode import prefix_tree, results, session, substring
-from gr_jax.identifiers import textual
+from gr_jax.decode import prefix_tree, results, session
+from gr_jax.identifiers import codec, textual, views
 from gr_jax.model import families, ladder, protocol
-from gr_jax.score import evidence, keys, likelihood, rows
+from gr_jax.score import evidence, gathering, keys, likelihood, rows
 from gr_jax.study import grid, prepare
 from gr_jax.train import checkpoint
 
@@ -34,11 +34,13 @@ class Key:
     """One identifier that speaks for a document.
 
     ``weight`` is what it adds to the document's score; a code's is its log-probability.
+    ``view`` is the part of the document that an n-gram stands in, or ``unigrams``.
     """
 
     tokens: list[int]
     logprob: float
     weight: float
+    view: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,8 +89,11 @@ class Answers:
 
 
 def _shown(key: Key, material: prepare.Material) -> dict[str, Any]:
+    # The token that begins a row of a view is no text.
+    is_whole = key.view in views.FURTHER
     return {
-        "text": material.spelled(key.tokens),
+        "text": material.spelled(key.tokens[1:] if is_whole else key.tokens),
+        "view": key.view,
         "tokens": key.tokens,
         "logprob": key.logprob,
         "weight": key.weight,
@@ -124,12 +129,8 @@ class Retriever:
         self._model = model
         self._params = params
         self._table = material.identifiers(kind)
-        index = material.index(kind)
-        if self._table.is_substring:
-            self._constraint: Any = substring.from_index(index)
-        else:
-            self._constraint = prefix_tree.PrefixTreeConstraint.of(index)
-        self._index = index
+        self._index = material.index(kind)
+        self._options = session.Options(shortest_source=material.study.source_length)
 
     @functools.cached_property
     def _corpus(self) -> rows.Corpus:
@@ -148,48 +149,79 @@ class Retriever:
           decoding: Beam, length, further keys.
           progress: Told of finished queries.
         """
-        sources = self._material.sources(texts)
+        ranked = self._ngrams if self._table.is_substring else self._codes
+        return ranked(texts, decoding, progress)
+
+    def _codes(
+        self,
+        texts: Sequence[str],
+        decoding: grid.Decoding,
+        progress: progresses.Progress,
+    ) -> Answers:
         begun = time.monotonic()
         decoder = session.DecodeSession(
             self._model,
             self._params,
-            self._constraint,
+            self._tree,
             beams=decoding.beam,
-            max_length=self._length(decoding),
+            max_length=self._table.max_length,
             batch=self._material.study.decode_batch,
-            keep_history=self._table.is_substring,
-            options=session.Options(shortest_source=self._material.study.source_length),
+            options=self._options,
         )
-        found = decoder.decode(sources, progress)
+        found = decoder.decode(self._material.sources(texts), progress)
         wall_s = {"decode": time.monotonic() - begun}
-        if not self._table.is_substring:
-            answers = [self._by_code(each) for each in found]
-            return Answers(answers=answers, controls={}, wall_s=wall_s)
+        answers = [self._by_code(each) for each in found]
+        return Answers(answers=answers, controls={}, wall_s=wall_s)
+
+    def _ngrams(
+        self,
+        texts: Sequence[str],
+        decoding: grid.Decoding,
+        progress: progresses.Progress,
+    ) -> Answers:
+        chosen = views.require(self._table, decoding.views)
         begun = time.monotonic()
-        gathered = [_keys_of(each) for each in found]
+        found = self._gatherer.search(
+            chosen,
+            texts,
+            beams=decoding.beam,
+            max_length=decoding.max_length,
+            progress=progress,
+        )
+        wall_s = {"decode": time.monotonic() - begun}
+        begun = time.monotonic()
+        gathered = self._gatherer.keys(found, chosen)
         controls: dict[str, list[Run]] = {}
         if decoding.query_keys:
-            own = self._query_keys(texts, sources, decoding)
+            own = self._query_keys(
+                texts, decoding, chosen.get(views.BODY, views.Voice())
+            )
             # What the query's words find without a model: the bar for any model.
             controls[QUERY_CONTROL] = self._constant(own)
-            gathered = [
-                keys.merged(
-                    keys.Keys(
-                        tokens=[*met.tokens, *mine.tokens],
-                        logprob_K=np.concatenate([met.logprob_K, mine.logprob_K]),
-                    )
-                )
-                for met, mine in zip(gathered, own, strict=True)
-            ]
+            gathered = [keys.joined(both) for both in zip(gathered, own, strict=True)]
+        if views.UNIGRAMS in chosen:
+            factor = chosen[views.UNIGRAMS].factor
+            gathered = self._gatherer.with_unigrams(gathered, texts, factor)
         controls[CONTROL] = self._constant(gathered)
         answers = self._by_evidence(gathered)
         wall_s["evidence"] = time.monotonic() - begun
         return Answers(answers=answers, controls=controls, wall_s=wall_s)
 
-    def _length(self, decoding: grid.Decoding) -> int:
-        if self._table.is_substring:
-            return decoding.max_length
-        return self._table.max_length
+    @functools.cached_property
+    def _tree(self) -> prefix_tree.PrefixTreeConstraint:
+        return prefix_tree.PrefixTreeConstraint.of(self._index)
+
+    @functools.cached_property
+    def _gatherer(self) -> gathering.Gatherer:
+        return gathering.Gatherer(
+            self._model,
+            self._params,
+            self._table,
+            self._index,
+            encode=self._material.sources,
+            batch=self._material.study.decode_batch,
+            options=self._options,
+        )
 
     def _by_code(self, found: results.Decoded) -> Answer:
         documents: dict[str, tuple[float, Key]] = {}
@@ -207,7 +239,7 @@ class Retriever:
     def _by_evidence(self, gathered: Sequence[keys.Keys]) -> list[Answer]:
         rankings = evidence.aggregate(gathered, self._corpus, self._index)
         return [
-            _answer(ranking, keys_of_query, self._table.document_ids)
+            _answer(ranking, keys_of_query, self._table)
             for ranking, keys_of_query in zip(rankings, gathered, strict=True)
         ]
 
@@ -220,10 +252,7 @@ class Retriever:
         return [ranking.hits(self._table.document_ids) for ranking in rankings]
 
     def _query_keys(
-        self,
-        texts: Sequence[str],
-        sources: Sequence[Sequence[int]],
-        decoding: grid.Decoding,
+        self, texts: Sequence[str], decoding: grid.Decoding, voice: views.Voice
     ) -> list[keys.Keys]:
         """The query's own n-grams that occur, scored in one teacher-forced pass."""
         own = [
@@ -238,44 +267,39 @@ class Retriever:
             [t for t, count in zip(each, counts[a:b], strict=True) if count > 0]
             for each, a, b in zip(own, bounds[:-1], bounds[1:], strict=True)
         ]
-        nats = likelihood.identifier_nats(self._model, self._params, sources, known)
+        nats = likelihood.identifier_nats(
+            self._model, self._params, self._material.sources(texts), known
+        )
         return [
-            keys.Keys(tokens=mine, logprob_K=-sums)
+            keys.Keys(
+                tokens=mine, logprob_K=-sums, factor_K=np.full(len(mine), voice.factor)
+            )
             for mine, sums in zip(known, nats.nll_sum, strict=True)
         ]
 
 
-def _keys_of(found: results.Decoded) -> keys.Keys:
-    """Every candidate that the search met as a key."""
-    assert found.history is not None
-    met = found.history
-    tokens = [
-        row[:length]
-        for row, length in zip(
-            met.tokens_JL.tolist(), met.length_J.tolist(), strict=True
-        )
-    ]
-    return keys.merged(
-        keys.Keys(tokens=tokens, logprob_K=met.logprob_J.astype(np.float64))
-    )
-
-
 def _answer(
-    ranking: evidence.Ranking, gathered: keys.Keys, document_ids: Sequence[str]
+    ranking: evidence.Ranking, gathered: keys.Keys, table: codec.IdentifierTable
 ) -> Answer:
     shown = min(_SHOWN_DOCUMENTS * 2, len(ranking.document_H))
+    _, is_unigram_K, _ = keys.flags(gathered)
     listed = [
         [
             Key(
                 tokens=[int(t) for t in gathered.tokens[place]],
                 logprob=float(gathered.logprob_K[place]),
                 weight=weight,
+                view=(
+                    views.UNIGRAMS
+                    if is_unigram_K[place]
+                    else views.view_of(table, gathered.tokens[place][0])
+                ),
             )
             for place, weight in ranking.keys_of(rank)
         ]
         for rank in range(shown)
     ]
-    return Answer(documents=ranking.hits(document_ids), keys=listed)
+    return Answer(documents=ranking.hits(table.document_ids), keys=listed)
 
 
 def find_cell(folder: Path) -> Path:
@@ -304,9 +328,16 @@ class Opened:
     retriever: Retriever
     cell: grid.Cell
 
-    def retrieve(self, query: str, *, beam: int, k: int) -> list[Hit]:
-        """The first documents for one query, best first."""
+    def retrieve(
+        self, query: str, *, beam: int, k: int, views: str | None = None
+    ) -> list[Hit]:
+        """The first documents for one query, best first.
+
+        ``views`` stands in for those of the cell's first decoding.
+        """
         decoding = dataclasses.replace(self.cell.decodings[0], beam=beam)
+        if views is not None:
+            decoding = dataclasses.replace(decoding, views=views)
         texts = {d.id: d.title for d in self.material.collection.documents}
         answer = self.retriever.answer([query], decoding).answers[0]
         listed = [*answer.keys, *([[]] * len(answer.documents))]

@@ -75,6 +75,7 @@ class Aggregator:
         titles: Sequence[bool] = (),
         unigrams: Sequence[bool] = (),
         late: Sequence[bool] = (),
+        factors: Sequence[float] = (),
         exponent: float = 2.0,
         beta: float = 0.8,
         smoothing: float = 5.0,
@@ -87,6 +88,7 @@ class Aggregator:
         """``(document id, score, keys with weights)``, best first."""
         title = dict(enumerate(titles))
         is_late = dict(enumerate(late))
+        factor = dict(enumerate(factors))
         worth: dict[int, float] = {}
         counts: dict[int, int] = {}
         for place, key in enumerate(keys):
@@ -100,7 +102,7 @@ class Aggregator:
                 self.starts[-1],
                 smoothing=smoothing,
                 exponent=1.0 if single else exponent,
-            )
+            ) * factor.get(place, 1.0)
             if value > 0 and counts[place] <= skip_count:
                 worth[place] = value
         order = sorted(worth, key=lambda k: (bool(is_late.get(k)), -worth[k], k))

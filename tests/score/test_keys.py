@@ -86,3 +86,15 @@ def test_evidence_with_unigrams_equals_plain_python() -> None:
     )
     for rank, (_, _, used) in enumerate(expected):
         assert [key for key, _ in found.keys_of(rank)] == [key for key, _ in used]
+
+
+def test_keys_of_several_sources_keep_their_factors() -> None:
+    one = keys.Keys(tokens=[[5], [6]], logprob_K=np.array([-1.0, -2.0]))
+    other = keys.Keys(
+        tokens=[[6], [7]], logprob_K=np.array([-1.5, -3.0]), factor_K=np.array([1.0, 2])
+    )
+    found = keys.joined([one, other])
+    assert [list(tokens) for tokens in found.tokens] == [[5], [6], [7]]
+    assert found.logprob_K.tolist() == [-1.0, -1.5, -3.0]
+    assert found.factor_K is not None
+    assert found.factor_K.tolist() == [1.0, 1.0, 2.0]

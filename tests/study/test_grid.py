@@ -63,6 +63,24 @@ def test_query_keys_belong_to_ngrams_alone():
     assert asked == {"rq": {False}, "ngram": {False, True}}
 
 
+def test_views_belong_to_ngrams_and_are_named_in_records():
+    asked = study(views=("body", "body+title*2"), query_keys=(False, True))
+    assert grid.Study.from_json(json.loads(json.dumps(asked.to_json()))) == asked
+    cells = grid.expand(asked, {"rq": 1, "ngram": 1})
+    names = {
+        c.identifier_kind: [d.rescoring for d in c.decodings if d.beam == 4]
+        for c in cells
+        if c.size == "25k" and c.fraction == 1.0
+    }
+    assert names == {
+        "rq": ["none"],
+        "ngram": ["none", "body+title*2", "query-keys", "query-keys, body+title*2"],
+    }
+    for views in (("boddy",), ("unigrams",), ()):
+        with pytest.raises(errors.UsageError, match="views"):
+            study(views=views)
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

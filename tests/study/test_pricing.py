@@ -79,7 +79,8 @@ def test_a_study_that_was_run_took_what_was_said(tiny_study: Path) -> None:
         cell = grid.Cell.from_json(json.loads(path.read_text())["cell"])
         said = prices[cell.label]
         lines = (path.parent / "records.jsonl").read_text().splitlines()
-        record = json.loads(lines[0])
+        runs = [json.loads(line) for line in lines]
+        record = max(runs, key=lambda r: sum(r["inference_flops_per_query"].values()))
         assert said.params_non_embedding == record["params_non_embedding"]
         # A few suffixes and pieces that were not found make the vocabulary another.
         assert said.train_flops == pytest.approx(record["train_flops"], rel=0.05)

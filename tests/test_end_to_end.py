@@ -66,10 +66,10 @@ def test_every_returned_document_comes_with_its_identifiers(tiny_study):
         for row in artifacts.read_jsonl(path):
             assert row["keys"], row
             weights = [key["weight"] for key in row["keys"]]
-            # Of views, a weak key that is new may add more than a stronger one that
-            # repeats tokens of another row.
-            if "+" not in rescoring_of(path.parent):
-                assert weights == sorted(weights, reverse=True)
+            # The strongest key counts in full; later ones less where they repeat its
+            # tokens, so that the rest need not fall. Unigrams only fill places.
+            if "unigrams" not in rescoring_of(path.parent):
+                assert weights[0] == max(weights)
 
 
 def test_views_are_decoded_recorded_and_named(tiny_study):

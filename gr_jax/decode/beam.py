@@ -125,7 +125,10 @@ def _next_step(run: search_state.Run, carry: search_state.Carry) -> search_state
     logits_BMTV, cache = run.model.extend(
         run.params, run.prompt, carry.cache, token_BM1, carry.step
     )
-    return _advance(run, carry._replace(cache=cache), logits_BMTV[:, :, 0])
+    # Behind a barrier: else the token's axis goes into the readers' branches, and there
+    # XLA copies the whole table for it.
+    logits_BMV = jax.lax.optimization_barrier(logits_BMTV[:, :, 0])
+    return _advance(run, carry._replace(cache=cache), logits_BMV)
 
 
 def _candidates_as_endings(

@@ -7,7 +7,6 @@ token at a time is done in one teacher-forced pass, or in a few.
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
@@ -15,10 +14,14 @@ from gr_jax.decode import constraints, search_state, trail
 
 
 def is_possible(run: search_state.Run, carry: search_state.Carry) -> Bool[Array, ""]:
-    """Whether every beam that exists has one way to go."""
+    """Whether every beam that exists has one way to go, and passes of tokens pay."""
     assert isinstance(run.constraint, constraints.JumpForward), "jumps need `forced`"
     is_forced_BM = run.constraint.is_forced(carry.state)
-    return (is_forced_BM | ~search_state.is_live(carry)).all()
+    left = run.settings.max_length - carry.step
+    # A pass that is mostly behind the end costs more than the steps up to a fuller one.
+    wasted = -left % run.settings.jump
+    is_filled = (left <= run.settings.jump) | (2 * wasted < run.settings.jump)
+    return is_filled & (is_forced_BM | ~search_state.is_live(carry)).all()
 
 
 def is_unfinished(carry: search_state.Carry) -> Bool[Array, ""]:
@@ -34,18 +37,14 @@ def step(run: search_state.Run, carry: search_state.Carry) -> search_state.Carry
     is_live_GM = search_state.is_live(carry)
     token_GMT, is_real_GMT, state = constraint.forced(carry.state, steps)
     fed_GMT = jnp.concatenate([carry.token[:, :, None], token_GMT[:, :, :-1]], axis=2)
-    logits_BMTV, cache = run.model.extend(
+    nats_BMT, cache = run.model.nats(
         run.params,
         run.prompt,
         carry.cache,
         search_state.ungrouped(run, fed_GMT),
+        search_state.ungrouped(run, token_GMT),
         carry.step,
     )
-    token_BMT = search_state.ungrouped(run, token_GMT)
-    logit_BMT = jnp.take_along_axis(
-        logits_BMTV, token_BMT[..., None], axis=3, mode="promise_in_bounds"
-    )[..., 0]
-    nats_BMT = logit_BMT - jax.nn.logsumexp(logits_BMTV, axis=3)
     nats_GMT = search_state.grouped(run, nats_BMT)
     score_GM = carry.score + jnp.where(is_real_GMT, nats_GMT, 0.0).sum(axis=2)
     is_whole_GM = constraint.is_complete(state) & is_live_GM
@@ -73,5 +72,5 @@ def step(run: search_state.Run, carry: search_state.Carry) -> search_state.Carry
         token=token_GMT[:, :, -1],
         trail=carry.trail.write_tokens(carry.step, token_GMT),
         ended=trail.merged(carry.ended, endings),
-        bad=carry.bad | (jnp.isnan(logit_BMT) | jnp.isnan(nats_BMT)).any(axis=(1, 2)),
+        bad=carry.bad | jnp.isnan(nats_BMT).any(axis=(1, 2)),
     )

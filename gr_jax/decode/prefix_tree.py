@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gr_jax.decode import constraints, top_k, tree_arrays, tree_blocks, tree_windows
 from gr_jax.identifiers import constraint_index
+from gr_jax.model import log_sum
 
 _WINDOWS = (1, 2, 8, 64)
 
@@ -93,7 +94,7 @@ class PrefixTreeConstraint:
     ) -> constraints.Proposals:
         """The exact best legal continuations; see `constraints.Constraint`."""
         goes_on_BM = (state.high > state.low) & ~self.is_complete(state)
-        gain_BM = score_BM - jax.nn.logsumexp(logits_BMV, axis=2)
+        gain_BM = score_BM - log_sum.log_sum_exp(logits_BMV)
         gain_BM = jnp.where(goes_on_BM, gain_BM, -jnp.inf)
         windows = [
             functools.partial(tree_windows.children, width=width, count=count)

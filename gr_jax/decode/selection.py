@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from gr_jax.decode import constraints, trail
+from gr_jax.model import log_sum
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,7 @@ def _diverse(
         plain_BMV = of_group(logits_GMV, group)
         shunned_BMV = plain_BMV - settings.diversity * taken_BV[:, None, :]
         # The constraint divides by the sum over the logits it is given: put back ours.
-        shift_BM = _logsumexp(shunned_BMV) - _logsumexp(plain_BMV)
+        shift_BM = log_sum.log_sum_exp(shunned_BMV) - log_sum.log_sum_exp(plain_BMV)
         mine = jax.tree.map(lambda leaf, g=group: of_group(leaf, g), state)
         chosen = constraint.propose(
             mine,
@@ -170,17 +171,13 @@ def _sampled(
         logits_BMV, token_BM[:, :, None], axis=2, mode="promise_in_bounds"
     )[:, :, 0]
     is_real_BM = drawn.score_BC.reshape(batch, beams) > -jnp.inf
-    true_BM = score_BM + logit_BM - _logsumexp(logits_BMV)
+    true_BM = score_BM + logit_BM - log_sum.log_sum_exp(logits_BMV)
     state = jax.tree.map(
         lambda leaf: leaf.reshape(batch, beams, *leaf.shape[2:]), drawn.state
     )
     return constraints.Proposals(
         parent_BM, token_BM, jnp.where(is_real_BM, true_BM, -jnp.inf), state
     )
-
-
-def _logsumexp(logits_BMV: Float[Array, "B M V"]) -> Float[Array, "B M"]:
-    return jax.nn.logsumexp(logits_BMV, axis=2)
 
 
 def keep(

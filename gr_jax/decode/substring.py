@@ -25,6 +25,7 @@ from gr_jax.decode import (
     substring_reading,
 )
 from gr_jax.identifiers import substring_index
+from gr_jax.model import log_sum
 
 Leaf = Any  # An array; its shape is in the field's name.
 
@@ -93,7 +94,7 @@ class SubstringConstraint:
                 f"{self.vocabulary_size} entries and at most 2^31 candidates"
             )
         is_live_BM = (score_BM > -jnp.inf) & ~state.is_closed_BM
-        base_BM = score_BM - jax.nn.logsumexp(logits_BMV, axis=2)
+        base_BM = score_BM - log_sum.log_sum_exp(logits_BMV)
         base_BM = jnp.where(is_live_BM, base_BM, -jnp.inf)
         if self.mesh is None:
             step = _step(self, state, logits_BMV, base_BM, count=count)

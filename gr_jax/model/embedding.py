@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
@@ -14,6 +15,29 @@ from gr_jax.model import layers, products
 # Finite, so that the loss of a padded position times its zero weight stays zero.
 IMPOSSIBLE = float(jnp.finfo(jnp.float32).min) / 2
 _EOS = 1
+
+
+class Head(NamedTuple):
+    """What logits are made of.
+
+    Attributes:
+      hidden_BMTD: The decoder's output, scaled as the kernels ask for.
+      text: Kernel ``[D, V]`` of the text part, or None.
+      codes: Kernels of the code levels ``[level, D, code]``, or None.
+      is_tied: Whether ``text`` is the embedding instead, ``[V, D]``.
+    """
+
+    hidden_BMTD: Any
+    text: Any
+    codes: Any = None
+    is_tied: bool = False
+
+    def columns(self, first: Int[Array, ""], count: int) -> Float[Array, "D v"]:
+        """Some columns of the text part's kernel."""
+        axis = 0 if self.is_tied else 1
+        # Sliced as it lies: a slice of the transpose would transpose the whole table.
+        part = jax.lax.dynamic_slice_in_dim(self.text, first, count, axis=axis)
+        return part.T if self.is_tied else part
 
 
 def token_table(config: model_config.ModelConfig) -> layers.Table:
@@ -72,9 +96,7 @@ def embedded(
 
 
 def logits(
-    hidden_BMTD: Float[Array, "B M T D"],
-    text_DV: Float[Array, "D V"] | None,
-    codes: Float[Array, "levels D codes"] | None,
+    head: Head,
     *,
     config: model_config.ModelConfig,
     position: Any,
@@ -82,15 +104,14 @@ def logits(
     """Float32 scores of the whole vocabulary.
 
     Args:
-      hidden_BMTD: The decoder's output.
-      text_DV: Kernel of the text part, or None.
-      codes: Kernels of the code levels, or None.
+      head: The decoder's output and the kernels.
       config: Says how codes are scored.
       position: Index in the generated part of the first token fed, or where several
         targets share a row, the place of every token in its own, ``[B, T]``.
     """
-    text = None
-    if text_DV is not None:
+    hidden_BMTD, text, codes, is_tied = head
+    if text is not None:
+        text_DV = text.T if is_tied else text
         text = products.product(hidden_BMTD, text_DV, "float32")
     if config.codes is None:
         assert text is not None

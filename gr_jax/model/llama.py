@@ -24,6 +24,7 @@ from gr_jax.model import (
     positions,
     protocol,
     splash,
+    token_nats,
 )
 from gr_jax.model import config as model_config
 from gr_jax.model import packing as packings
@@ -168,14 +169,14 @@ class Decoder(nn.Module):
         x, kept = layers.run_stack(self.layers, "extend", x, per_layer, shared)
         return self.decoder_norm(x), kept
 
-    def logits(self, x: Array, embedding_VD: Array, position: Any) -> Array:
-        """Scores of the vocabulary."""
+    def head(self, x: Array, embedding_VD: Array) -> embedding.Head:
+        """What logits are made of."""
         c = self.config
-        text_DV = None if self.logits_dense is None else self.logits_dense()
-        if c.tied_head and embedding.has_text_logits(c):
-            text_DV = embedding_VD.T
         codes = None if self.code_logits is None else self.code_logits()
-        return embedding.logits(x, text_DV, codes, config=c, position=position)
+        if c.tied_head and embedding.has_text_logits(c):
+            return embedding.Head(x, embedding_VD, codes, is_tied=True)
+        text_DV = None if self.logits_dense is None else self.logits_dense()
+        return embedding.Head(x, text_DV, codes)
 
     def _rotation(self, position_BT: Int[Array, "B T"]) -> positions.Rotation:
         rate = positions.rotary_wavelengths(self.config)
@@ -215,8 +216,25 @@ class Module(nn.Module):
         x = self._embedded(token_BMT)
         x, kept = self.decoder.extend(x, prompt, old, position, packing)
         place = position if packing is None else packing.target_position_BL
-        logits = self.decoder.logits(x, self.token_embedder(), place)
-        return logits, kept
+        head = self.decoder.head(x, self.token_embedder())
+        return embedding.logits(head, config=self.config, position=place), kept
+
+    def nats(
+        self,
+        prompt: cache.Prompt,
+        old: Any,
+        token_BMT: Int[Array, "B M T"],
+        next_BMT: Int[Array, "B M T"],
+        position: Any,
+    ) -> tuple[Float[Array, "B M T"], Any]:
+        """Log-probability of a token after each token, and the cache with these."""
+        x = self._embedded(token_BMT)
+        x, kept = self.decoder.extend(x, prompt, old, position)
+        head = self.decoder.head(x, self.token_embedder())
+        nats_BMT = token_nats.of_next(
+            head, next_BMT, config=self.config, position=position
+        )
+        return nats_BMT, kept
 
     def __call__(
         self,

@@ -104,6 +104,20 @@ class Network:
             {"params": params}, prompt, cache, token_BMT, position, method="extend"
         )
 
+    def nats(
+        self,
+        params: protocol.Params,
+        prompt: kv_cache.Prompt,
+        cache: protocol.Cache,
+        token_BMT: Int[Array, "B M T"],
+        next_BMT: Int[Array, "B M T"],
+        position: Int[Array, ""] | int,
+    ) -> tuple[Float[Array, "B M T"], Any]:
+        """Log-probability of a token after each token, and the cache with these."""
+        given = (prompt, cache, token_BMT, next_BMT, position)
+        module = self.module_class(self.config)
+        return module.apply({"params": params}, *given, method="nats")
+
 
 def _boxed_init(network: Network, key: jax.Array) -> protocol.Params:
     source_BS = jnp.ones((1, 1), jnp.int32)

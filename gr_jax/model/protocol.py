@@ -113,6 +113,22 @@ class GenerativeModel(Protocol):
         """
         ...
 
+    def nats(
+        self,
+        params: Params,
+        prompt: Prompt,
+        cache: Cache,
+        token_BMT: Int[Array, "B M T"],
+        next_BMT: Int[Array, "B M T"],
+        position: Int[Array, ""] | int,
+    ) -> tuple[Float[Array, "B M T"], Cache]:
+        """Feeds T tokens a beam; the log-probability of ``next_BMT`` after each.
+
+        As `extend` does it, but no table of logits is made. NaN where they are not
+        numbers.
+        """
+        ...
+
 
 def source_mask(source_BS: Int[Array, "B S"]) -> Bool[Array, "B S"]:
     """True up to the last token of each row that is not 0.

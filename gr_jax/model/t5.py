@@ -19,6 +19,7 @@ from gr_jax.model import (
     network,
     positions,
     protocol,
+    token_nats,
 )
 from gr_jax.model import config as model_config
 from gr_jax.model import packing as packings
@@ -206,18 +207,19 @@ class Decoder(nn.Module):
         x = layers.dropped(self, self.decoder_norm(x), self.config.dropout_rate)
         return x, kept
 
-    def logits(self, x: Array, embedding_VD: Array, position: Any) -> Array:
-        """Scores of the vocabulary."""
+    def head(self, x: Array, embedding_VD: Array) -> embedding.Head:
+        """What logits are made of."""
         c = self.config
         codes = None if self.code_logits is None else self.code_logits()
-        text_DV = None if self.logits_dense is None else self.logits_dense()
-        if c.tied_head and embedding.has_text_logits(c):
-            # The embedding has unit variance; without this logits start too large.
-            # Where nothing else reads `x` it is scaled, not a whole table every step.
-            scale = c.embed_dim**-0.5
-            text_DV = embedding_VD.T if codes is None else embedding_VD.T * scale
-            x = x * scale if codes is None else x
-        return embedding.logits(x, text_DV, codes, config=c, position=position)
+        if not c.tied_head or not embedding.has_text_logits(c):
+            text_DV = None if self.logits_dense is None else self.logits_dense()
+            return embedding.Head(x, text_DV, codes)
+        # The embedding has unit variance; without this logits start too large. Where
+        # nothing else reads `x` it is scaled, not a whole table every step.
+        scale = c.embed_dim**-0.5
+        if codes is None:
+            return embedding.Head(x * scale, embedding_VD, is_tied=True)
+        return embedding.Head(x, embedding_VD * scale, codes, is_tied=True)
 
 
 class Module(nn.Module):
@@ -256,8 +258,25 @@ class Module(nn.Module):
         x = self._embedded(token_BMT)
         x, kept = self.decoder.extend(x, prompt, old, position, packing)
         place = position if packing is None else packing.target_position_BL
-        logits = self.decoder.logits(x, self.token_embedder(), place)
-        return logits, kept
+        head = self.decoder.head(x, self.token_embedder())
+        return embedding.logits(head, config=self.config, position=place), kept
+
+    def nats(
+        self,
+        prompt: cache.Prompt,
+        old: Any,
+        token_BMT: Int[Array, "B M T"],
+        next_BMT: Int[Array, "B M T"],
+        position: Any,
+    ) -> tuple[Float[Array, "B M T"], Any]:
+        """Log-probability of a token after each token, and the cache with these."""
+        x = self._embedded(token_BMT)
+        x, kept = self.decoder.extend(x, prompt, old, position)
+        head = self.decoder.head(x, self.token_embedder())
+        nats_BMT = token_nats.of_next(
+            head, next_BMT, config=self.config, position=position
+        )
+        return nats_BMT, kept
 
     def __call__(
         self,

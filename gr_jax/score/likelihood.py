@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from gr_jax.core import errors
 from gr_jax.core import progress as progresses
-from gr_jax.model import protocol
+from gr_jax.model import log_sum, protocol
 
 Tokens = Sequence[int]
 _LOGIT_BYTES = 4
@@ -73,7 +73,7 @@ def _nats(
         params, prompt, cache, input_BML, jnp.zeros((), jnp.int32)
     )
     own_BML1 = jnp.take_along_axis(logits_BMLV, target_BML[..., None], axis=-1)
-    nats_BML = jax.nn.logsumexp(logits_BMLV, axis=-1) - own_BML1[..., 0]
+    nats_BML = log_sum.log_sum_exp(logits_BMLV) - own_BML1[..., 0]
     is_token_BML = jnp.arange(length)[None, None, :] < length_BM[..., None]
     return jnp.where(is_token_BML, nats_BML, 0.0).sum(axis=-1)
 

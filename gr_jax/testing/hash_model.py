@@ -109,6 +109,20 @@ class HashModel:
         unit = (mixed >> 8).astype(jnp.float32) / (1 << 24)
         return unit * self.spread, cache
 
+    def nats(
+        self,
+        params: dict[str, Any],
+        prompt: Int[Array, " B"],
+        cache: Any,
+        token_BMT: Int[Array, "B M T"],
+        next_BMT: Int[Array, "B M T"],
+        position: Int[Array, ""],
+    ) -> tuple[Float[Array, "B M T"], Any]:
+        """Log-probabilities of given tokens, and the cache."""
+        logits_BMTV, cache = self.extend(params, prompt, cache, token_BMT, position)
+        own_BMT1 = jnp.take_along_axis(logits_BMTV, next_BMT[..., None], axis=3)
+        return own_BMT1[..., 0] - jax.nn.logsumexp(logits_BMTV, axis=3), cache
+
     def logits(
         self,
         params: dict[str, Any],

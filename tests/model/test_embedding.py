@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gr_jax.model import config as model_config
-from gr_jax.model import embedding
+from gr_jax.model import embedding, token_nats
 
 TEXT, LEVELS, SIZE, WIDTH = 5, 3, 4, 6
 
@@ -43,7 +44,9 @@ def test_codes_are_looked_up_in_their_level() -> None:
 def test_joint_head_scores_everything_everywhere() -> None:
     hidden = _normal(1, 1, 2, WIDTH)
     text, codes = _normal(WIDTH, TEXT), _normal(LEVELS, WIDTH, SIZE)
-    found = embedding.logits(hidden, text, codes, config=_config("joint"), position=0)
+    found = embedding.logits(
+        embedding.Head(hidden, text, codes), config=_config("joint"), position=0
+    )
     assert found.shape == (1, 1, 2, TEXT + LEVELS * SIZE)
     for t in range(2):
         row = np.asarray(hidden[0, 0, t])
@@ -61,7 +64,9 @@ def test_level_head_scores_the_level_of_the_position() -> None:
     codes = _normal(LEVELS, WIDTH, SIZE)
     # Positions 1, 2 and 3: the last is past the last level, where the end is certain.
     found = embedding.logits(
-        hidden, None, codes, config=_config("level"), position=jnp.array(1)
+        embedding.Head(hidden, None, codes),
+        config=_config("level"),
+        position=jnp.array(1),
     )[0, 0]
     chances = jax.nn.softmax(found, axis=-1)
     for t, level in ((0, 1), (1, 2)):
@@ -74,3 +79,18 @@ def test_level_head_scores_the_level_of_the_position() -> None:
     assert chances[2, 1] == 1.0
     # A padded position's loss times its zero weight must not be NaN.
     assert bool(jnp.isfinite(jax.nn.log_softmax(found) * 0.0).all())
+
+
+@pytest.mark.parametrize("kind", ["joint", "level"])
+def test_log_probabilities_of_given_tokens_are_those_of_the_logits(kind: str) -> None:
+    text = _normal(WIDTH, TEXT) if kind == "joint" else None
+    head = embedding.Head(_normal(2, 3, 3, WIDTH), text, _normal(LEVELS, WIDTH, SIZE))
+    place = {"config": _config(kind), "position": jnp.array(1)}
+    chances = jax.nn.log_softmax(embedding.logits(head, **place), axis=-1)
+    # Codes of the levels that the positions have, and the end after the last.
+    following = jnp.broadcast_to(
+        jnp.array([TEXT + SIZE, TEXT + 2 * SIZE, 1]), (2, 3, 3)
+    )
+    found = token_nats.of_next(head, following, **place)
+    wanted = jnp.take_along_axis(chances, following[..., None], axis=-1)[..., 0]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)

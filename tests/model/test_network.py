@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gr_jax.model import families, protocol
+from gr_jax.model import families, protocol, token_nats
 from tests.model import small
 
 VOCAB, BATCH, SOURCE, TARGET, BEAMS = small.VOCAB, 2, 7, 5, 3
@@ -100,6 +100,31 @@ def test_one_pass_over_beams_equals_teacher_forcing(case: Case) -> None:
     _equal(found[:, 0], wanted)
     # The other beams hold other tokens, so they must differ from the first.
     assert np.abs(found[:, 1, 2:] - found[:, 0, 2:]).max() > 0.01
+
+
+@pytest.mark.parametrize("room", [1 << 20, 100, 1])
+def test_log_probabilities_of_given_tokens_are_those_of_the_logits(
+    case: Case, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_nats, "_LOGITS_CPU", room)
+    prompt, cache = _fresh(case)
+    tokens = _beam_inputs(case)
+    following = jnp.asarray(
+        np.random.default_rng(3).integers(0, VOCAB, tokens.shape), jnp.int32
+    )
+    cache = _fed(case, prompt, cache, tokens[:, :, :1])
+    given = (prompt, cache, tokens[:, :, 1:])
+    logits, after = case.extend(case.params, *given, jnp.array(1))
+    wanted = jnp.take_along_axis(
+        jax.nn.log_softmax(logits), following[:, :, 1:, None], axis=-1
+    )[..., 0]
+    score = jax.jit(lambda *given: case.model.nats(*given))
+    found, kept = score(case.params, *given, following[:, :, 1:], jnp.array(1))
+    _equal(found, wanted)
+    jax.tree.map(_equal, kept, after)
+    broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), case.params)
+    found, _ = score(broken, *given, following[:, :, 1:], jnp.array(1))
+    assert np.isnan(found).all()
 
 
 def test_step_by_step_equals_one_pass(case: Case) -> None:

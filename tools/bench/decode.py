@@ -47,6 +47,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--large", action="store_true", help="build 10^7 identifiers")
+    parser.add_argument("--huge", action="store_true", help="build and search 10^8")
     parser.add_argument("--only", choices=_PARTS, action="append")
     parser.add_argument("--out", type=Path, default=Path("build/bench/decode.json"))
     parser.add_argument("--on-accelerator", action="store_true", help=argparse.SUPPRESS)
@@ -135,7 +136,23 @@ def build_rows(args: argparse.Namespace) -> list[Row]:
         name, limit = f"{name}, s to build, sorted", items / 10_000_000
         built_s = min(seconds)
         rows.append(decode_table.row(name, anchor_s, built_s, limit, ratio=False))
-    return rows
+        del codes_NL
+    return [*rows, *(huge_rows() if args.huge else [])]
+
+
+def huge_rows() -> list[Row]:
+    """10^8 identifiers, built and searched by a process of their own."""
+    command = [sys.executable, "-m", "tools.bench.decode_huge"]
+    answer = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    found = json.loads(answer.stdout)
+    name = f"tree of 1e+08 identifiers ({found['checked']} results checked)"
+    wanted = (("bytes each", "bytes", 15.0), ("s to build, sorted", "build_s", 10.0))
+    rows = [
+        decode_table.row(f"{name}, {what}", None, found[key], goal, ratio=False)
+        for what, key, goal in wanted
+    ]
+    peak = f"{name}, GiB at most, catalogue included"
+    return [*rows, decode_table.row(peak, None, found["peak_gib"], None)]
 
 
 def step_rows(args: argparse.Namespace) -> list[Row]:
@@ -187,24 +204,24 @@ def decode_rows(args: argparse.Namespace) -> list[Row]:
 
 def prompt_rows(args: argparse.Namespace) -> list[Row]:
     """Searches with the prompt's keys shared, and replicated for each beam."""
-    from tools.bench import decode_prompt
+    from tools.bench import decode_prompt, decode_whole
 
-    found = decode_prompt.measure(512, max(3, args.rounds // 2))
-    name = "prompt of 512, 8x10"
-    return [
-        decode_table.row(
-            f"{name}, search after the encoder, s",
-            found["replicated"],
-            found["shared"],
-            2.0,
-        ),
-        decode_table.row(
-            f"{name}, with the encoder, s",
-            found["replicated"] + found["encoder"],
-            found["shared"] + found["encoder"],
-            2.0,
-        ),
-    ]
+    rows: list[Row] = []
+    families = {"T5": decode_whole.model_of, "LLaMA": decode_whole.llama_of}
+    for family, make in families.items():
+        found = decode_prompt.measure(make, 512, max(3, args.rounds // 2))
+        for what, more in (("search after prefill", 0.0), ("both", found["prefill"])):
+            rows.append(
+                decode_table.row(
+                    f"{family}, prompt of 512, 8x10, {what}, s",
+                    found["replicated"] + more,
+                    found["shared"] + more,
+                    2.0,
+                )
+            )
+        name = f"{family}, prompt of 512, 8 queries, prefill, s"
+        rows.append(decode_table.row(name, None, found["prefill"], None))
+    return rows
 
 
 def share_rows(args: argparse.Namespace) -> list[Row]:

@@ -64,25 +64,52 @@ class Replicated:
         )
         return logits.reshape(batch, beams, tokens, -1), cache
 
+    def nats(
+        self,
+        params: Any,
+        prompt: Any,
+        cache: Any,
+        token_BMT: Any,
+        next_BMT: Any,
+        position: Any,
+    ) -> Any:
+        """The model's, each beam as a query with a prompt of its own."""
+        batch, beams, tokens = token_BMT.shape
+        rows = (batch * beams, 1, tokens)
+        nats, cache = self.model.nats(
+            params,
+            prompt,
+            cache,
+            token_BMT.reshape(rows),
+            next_BMT.reshape(rows),
+            position,
+        )
+        return nats.reshape(batch, beams, tokens), cache
 
-def measure(source: int, rounds: int) -> dict[str, float]:
-    """Seconds of the encoder, and of searches with a shared and a replicated prompt.
+
+def measure(make: Any, source: int, rounds: int) -> dict[str, float]:
+    """Seconds of the prefill, and of searches with a shared and a replicated prompt.
 
     Refuses to go on if the two do not find the same beams.
+
+    Args:
+      make: Gives model and parameters of a shape.
+      source: Tokens of each query.
+      rounds: Turns that are timed.
     """
     import jax
     import jax.numpy as jnp
 
     from gr_jax.decode import beam, selection
 
-    model, params = decode_whole.model_of(decode_whole.SHAPE)
+    model, params = make(decode_whole.SHAPE)
     constraint = decode_whole.constraint_of(decode_whole.identifiers())
     batch, beams = decode_whole.BATCH, decode_whole.BEAMS
     settings = selection.Settings(beams=beams, max_length=decode_whole.LENGTH)
     source_BS = jnp.asarray(decode_whole.queries(source), jnp.int32)
     calls: dict[str, Any] = {}
     encode = jax.jit(model.prefill)
-    calls["encoder"] = lambda: encode(params, source_BS)
+    calls["prefill"] = lambda: encode(params, source_BS)
     for name, which in (("shared", model), ("replicated", Replicated(model, beams))):
         prompt = jax.jit(which.prefill)(params, source_BS)
         calls[name] = lambda m=which, p=prompt: beam.search(

@@ -42,6 +42,28 @@ def model_of(shape: dict[str, int], vocabulary: int = VOCABULARY) -> tuple[Any, 
     return model, model.init(jax.random.key(0))
 
 
+def llama_of(shape: dict[str, int], vocabulary: int = VOCABULARY) -> tuple[Any, Any]:
+    """A LLaMA of a shape and random parameters."""
+    import jax
+
+    from gr_jax.model import config, families
+
+    model = families.build(
+        config.LlamaConfig(
+            vocab_size=vocabulary,
+            embed_dim=shape["width"],
+            mlp_dim=shape["mlp"],
+            layers=shape["layers"],
+            heads=shape["heads"],
+            kv_heads=shape["heads"],
+            head_dim=shape["head_dim"],
+            start_token=1,
+            tied_head=True,
+        )
+    )
+    return model, model.init(jax.random.key(0))
+
+
 def identifiers(items: int = ITEMS) -> np.ndarray:
     """Different random codes, in the range that both programs use."""
     rng = randomness.stream(0, "bench identifiers")

@@ -70,6 +70,27 @@ def reorder(tree: Any, parent_BM: Int[Array, "B M"]) -> Any:
     return jax.tree.map(take, tree)
 
 
+def turned(prompt: Prompt) -> Prompt:
+    """The prompt with tokens and heads exchanged, ``[B, K, S, d]``, or back again.
+
+    As products with queries want it: a search keeps it so, instead of having every step
+    turn keys and values that do not change.
+    """
+    layers = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, -3, -2), prompt.layers)
+    return Prompt(layers, prompt.is_source_BS)
+
+
+def joined(prompt: Prompt, *, is_stacked: bool) -> Prompt:
+    """One prompt of several with a leading axis, whose rows lie one behind another."""
+
+    def join(leaf: Array, axis: int) -> Array:
+        leaf = jnp.moveaxis(leaf, 0, axis)
+        return leaf.reshape(*leaf.shape[:axis], -1, *leaf.shape[axis + 2 :])
+
+    layers = jax.tree.map(lambda leaf: join(leaf, int(is_stacked)), prompt.layers)
+    return Prompt(layers, join(prompt.is_source_BS, 0))
+
+
 def select(prompt: Prompt, row_B: Int[Array, " B"], *, is_stacked: bool) -> Prompt:
     """Some rows of a prompt, in the order asked for."""
     layers = jax.tree.map(

@@ -7,6 +7,7 @@ follows from its config.
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import partial
 from typing import Any, ClassVar
 
@@ -19,6 +20,9 @@ from gr_jax.model import cache as kv_cache
 from gr_jax.model import config as model_config
 from gr_jax.model import packing as packings
 from gr_jax.model import protocol
+
+# Source tokens that a CPU takes through all layers at a time.
+_TOKENS_CPU = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +76,21 @@ class Network:
         self, params: protocol.Params, source_BS: Int[Array, "B S"]
     ) -> kv_cache.Prompt:
         """The source's keys and values."""
+        batch, length = source_BS.shape
+        rows = math.gcd(batch, max(1, _TOKENS_CPU // length))
+        if jax.default_backend() != "cpu" or rows == batch:
+            return self._prefilled(params, source_BS)
+        # A few queries through all layers at a time: their activations stay in cache.
+        source_NBS = source_BS.reshape(-1, rows, length)
+        prompt = jax.lax.map(lambda part: self._prefilled(params, part), source_NBS)
+        return kv_cache.joined(prompt, is_stacked=self.config.scan_layers)
+
+    def _prefilled(
+        self, params: protocol.Params, source_BS: Int[Array, "B S"]
+    ) -> kv_cache.Prompt:
         module = self.module_class(self.config)
-        return module.apply({"params": params}, source_BS, method="prefill")
+        prompt = module.apply({"params": params}, source_BS, method="prefill")
+        return kv_cache.turned(prompt)
 
     def select(
         self, prompt: kv_cache.Prompt, row_B: Int[Array, " B"]
@@ -101,7 +118,12 @@ class Network:
         """Logits of what follows each token, and the cache with these tokens."""
         module = self.module_class(self.config)
         return module.apply(
-            {"params": params}, prompt, cache, token_BMT, position, method="extend"
+            {"params": params},
+            kv_cache.turned(prompt),
+            cache,
+            token_BMT,
+            position,
+            method="extend",
         )
 
     def nats(
@@ -114,7 +136,7 @@ class Network:
         position: Int[Array, ""] | int,
     ) -> tuple[Float[Array, "B M T"], Any]:
         """Log-probability of a token after each token, and the cache with these."""
-        given = (prompt, cache, token_BMT, next_BMT, position)
+        given = (kv_cache.turned(prompt), cache, token_BMT, next_BMT, position)
         module = self.module_class(self.config)
         return module.apply({"params": params}, *given, method="nats")
 

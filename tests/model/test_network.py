@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gr_jax.model import families, protocol, token_nats
+from gr_jax.model import families, network, protocol, token_nats
 from tests.model import small
 
 VOCAB, BATCH, SOURCE, TARGET, BEAMS = small.VOCAB, 2, 7, 5, 3
@@ -184,6 +184,20 @@ def test_selected_prompts_are_those_rows(case: Case) -> None:
     swapped = case.model.select(prompt, jnp.array([1, 0]))
     found, _ = case.extend(case.params, swapped, cache, tokens[::-1], jnp.array(0))
     _equal(found[::-1], wanted)
+
+
+@pytest.mark.parametrize("is_stacked", [False, True])
+def test_prompts_made_in_parts_are_those_made_at_once(
+    case: Case, is_stacked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(case.model.config, scan_layers=is_stacked)
+    model = families.build(config)
+    params = _stacked(case.params) if is_stacked else case.params
+    source_BS = jnp.concatenate([case.source_BS, case.source_BS + 1])
+    wanted = jax.jit(lambda *given: model.prefill(*given))(params, source_BS)
+    monkeypatch.setattr(network, "_TOKENS_CPU", 2 * SOURCE)
+    found = jax.jit(lambda *given: model.prefill(*given))(params, source_BS)
+    jax.tree.map(_equal, found, wanted)
 
 
 def test_logits_depend_on_no_later_token(case: Case) -> None:

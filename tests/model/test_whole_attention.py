@@ -39,6 +39,10 @@ def test_values_and_gradients(has_bias: bool, shared_rows: bool) -> None:
     found = jax.value_and_grad(total)(arguments, whole_attention.averaged)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    # Without a gradient the values take a path of their own.
+    value = whole_attention.averaged(*arguments, jnp.asarray(mask))
+    wanted = _plain(*arguments, jnp.asarray(mask))
+    np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_a_query_without_keys_stays_finite() -> None:

@@ -10,6 +10,7 @@ import itertools
 import json
 import resource
 import time
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def main() -> int:
     tree = constraint_index.build_matrix(rows_NL, VOCABULARY)
     answer = {"build_s": time.perf_counter() - began}
     answer["bytes"] = tree.device_bytes / tree.rows
-    model = hash_model.HashModel(VOCABULARY)
+    model: Any = hash_model.HashModel(VOCABULARY)
     constraint = prefix_tree.PrefixTreeConstraint.of(tree)
     decoder = session.DecodeSession(model, {}, constraint, beams=BEAMS)
     found = decoder.decode([row[row > 0].tolist() for row in SOURCES])

@@ -203,10 +203,10 @@ def many(steps: Steps, side: Side) -> Callable[[], Any]:
             logits, score, _ = jax.lax.optimization_barrier((logits_BMV, *carry))
             state = jax.tree.map(lambda leaf: leaf[turn % _TURNS], states)
             found_BM, others = side.step(arrays, state, logits, score)
-            # All results are used, and change the scores by next to nothing.
+            # All results are used, and change no score; the compiler cannot know that.
             used = jnp.where(found_BM > -jnp.inf, found_BM, 0.0)
             used += sum(other.astype(jnp.float32) for other in others)
-            return score + 1e-12 * used, found_BM
+            return score + 1e-18 * used, found_BM
 
         return jax.lax.fori_loop(0, REPEATS, body, (score_BM, score_BM))[1]
 

@@ -15,7 +15,7 @@ from gr_jax.model import log_sum
 @pytest.fixture(autouse=True)
 def optimised() -> Iterator[None]:
     # The compiler's liberties with arithmetic are what these tests are for.
-    before = jax.config.jax_disable_most_optimizations  # pyright: ignore
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)

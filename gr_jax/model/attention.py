@@ -164,17 +164,28 @@ def _whole(
     query: Float[Array, "B 1 T K G d"], segments: tuple[Segment, ...]
 ) -> Float[Array, "B T K G d"]:
     """Attention of the one beam to all segments at once."""
-    key, value, mask, bias_HTS = _as_one(segments, query.shape[0], query.shape[2])
-    bias = None if bias_HTS is None else _bias_by_group(bias_HTS, key.shape[2])
-    return whole_attention.averaged(query[:, 0], key, value, bias, mask)
+    keys = []
+    for segment in segments:
+        key, value = _of_one_beam(segment)
+        bias = segment.bias
+        if bias is not None:
+            bias = _bias_by_group(bias, key.shape[2])
+        keys.append(whole_attention.Keys(key, value, bias, segment.mask))
+    return whole_attention.averaged(query[:, 0], tuple(keys))
+
+
+def _of_one_beam(segment: Segment) -> tuple[Array, Array]:
+    """Keys and values without the axis of beams."""
+    if segment.key.ndim == 4:
+        return segment.key, segment.value
+    return segment.key[:, 0], segment.value[:, 0]
 
 
 def _as_one(
     segments: tuple[Segment, ...], batch: int, tokens: int
 ) -> tuple[Array, Array, Array, Array | None]:
     """Keys, values, mask and bias of all segments of one beam, side by side."""
-    keys = [s.key if s.key.ndim == 4 else s.key[:, 0] for s in segments]
-    values = [s.value if s.value.ndim == 4 else s.value[:, 0] for s in segments]
+    keys, values = zip(*map(_of_one_beam, segments), strict=True)
     if len(segments) == 1:
         return keys[0], values[0], segments[0].mask, segments[0].bias
     masks = [

@@ -6,6 +6,7 @@ Kernels have two axes as in T5X (``embed x joined_kv``); heads appear by reshapi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -30,10 +31,37 @@ def rms_normalised(
     x: Float[Array, "*rows D"], scale_D: Float[Array, " D"], *, epsilon: float
 ) -> Float[Array, "*rows D"]:
     """Rows divided by their root mean square (in float32), times a learned scale."""
+    return cast(Array, _normalised(x, scale_D, epsilon))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _normalised(x: Array, scale_D: Array, epsilon: float) -> Array:
+    return _normalised_forward(x, scale_D, epsilon)[0]
+
+
+def _normalised_forward(x: Array, scale_D: Array, epsilon: float) -> tuple[Array, Any]:
     wide = x.astype(jnp.float32)
     rate = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + epsilon)
     scale = scale_D.reshape((1,) * (x.ndim - 1) + (-1,)).astype(x.dtype)
-    return (wide * rate).astype(x.dtype) * scale
+    return (wide * rate).astype(x.dtype) * scale, (x, scale_D, rate)
+
+
+def _normalised_backward(
+    epsilon: float, kept: Any, gradient: Array
+) -> tuple[Array, Array]:
+    del epsilon
+    x, scale_D, rate = kept
+    wide, to_out = x.astype(jnp.float32), gradient.astype(jnp.float32)
+    scale = scale_D.reshape((1,) * (x.ndim - 1) + (-1,)).astype(jnp.float32)
+    rows = tuple(range(x.ndim - 1))
+    to_scale_D = jnp.sum(to_out * (wide * rate), axis=rows)
+    to_normalised = to_out * scale
+    pull = products.inner(to_normalised, wide) * rate**3 / x.shape[-1]
+    to_x = to_normalised * rate - wide * pull
+    return to_x.astype(x.dtype), to_scale_D.astype(scale_D.dtype)
+
+
+_normalised.defvjp(_normalised_forward, _normalised_backward)
 
 
 def constrain(x: Array) -> Array:

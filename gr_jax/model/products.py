@@ -33,6 +33,26 @@ def product(
     return ad_checkpoint.checkpoint_name(cast(Array, _product(x, kernel_DF, out)), NAME)
 
 
+def inner(
+    left: Float[Array, "*rows D"], right: Float[Array, "*rows D"]
+) -> Float[Array, "*rows 1"]:
+    """Sums of ``left * right`` over the last axis, kept as one, of float32 operands.
+
+    As a product XLA's CPU backend computes it ten times faster than as a sum of
+    products; other backends turn the one into the other.
+
+    Example:
+      >>> inner(jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 4.0]])).tolist()
+      [[11.0]]
+    """
+    last = left.ndim - 1
+    rows = tuple(range(last))
+    sums = lax.dot_general(
+        left, right, (((last,), (last,)), (rows, rows)), precision="highest"
+    )
+    return sums[..., None]
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _product(x: Array, kernel_DF: Array, out: str | None) -> Array:
     return jnp.matmul(x, kernel_DF, preferred_element_type=out)

@@ -1,87 +1,124 @@
 """Attention of whole sequences, with its gradient written out.
 
-The gradient keeps the weights alone, where automatic differentiation also keeps the
-scores' exponentials and their sums, and every product in it is a plain batched one.
+Keys may come in several segments (LLaMA's source and target): their scores share one
+softmax and are never copied side by side. The gradient keeps the scores' exponentials
+alone, and every product in it is a plain batched one whose large operands, those over
+queries and keys, are read in the order in which they lie.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
+
+from gr_jax.model import products
 
 _LOWEST = float(jnp.finfo(jnp.float32).min)
 
 
+class Keys(NamedTuple):
+    """One segment of what queries attend to.
+
+    Attributes:
+      key_BSKd: Keys.
+      value_BSKd: Values.
+      bias_KTGS: Added to the scores, or None.
+      mask: Which keys a query may see, ``[B, T, S]``; the first two axes may be 1.
+    """
+
+    key_BSKd: Any
+    value_BSKd: Any
+    bias_KTGS: Any
+    mask: Any
+
+
 def averaged(
-    query_BTKGd: Float[Array, "B T K G d"],
-    key_BSKd: Float[Array, "B S K d"],
-    value_BSKd: Float[Array, "B S K d"],
-    bias_KTGS: Float[Array, "K T G S"] | None,
-    mask: Bool[Array, "B T S"],
+    query_BTKGd: Float[Array, "B T K G d"], segments: tuple[Keys, ...]
 ) -> Float[Array, "B T K G d"]:
     """The values averaged by a softmax over the keys that each query sees.
 
     Args:
       query_BTKGd: Queries, scaled; ``G`` of them share a key-value head.
-      key_BSKd: Keys.
-      value_BSKd: Values.
-      bias_KTGS: Added to the scores, or None.
-      mask: Which keys a query may see; the first two axes may be 1. A query that sees
-        none averages all values, which stays finite.
+      segments: What they attend to. A query that sees no key of any averages all
+        values, which stays finite.
     """
-    out = _averaged(query_BTKGd, key_BSKd, value_BSKd, bias_KTGS, mask)
-    return cast(Array, out)
+    return cast(Array, _averaged(query_BTKGd, segments))
 
 
 @jax.custom_vjp
-def _averaged(
-    query_BTKGd: Array, key_BSKd: Array, value_BSKd: Array, bias_KTGS: Any, mask: Array
-) -> Array:
-    return _forward(query_BTKGd, key_BSKd, value_BSKd, bias_KTGS, mask)[0]
+def _averaged(query_BTKGd: Array, segments: tuple[Keys, ...]) -> Array:
+    return _forward(query_BTKGd, segments)[0]
 
 
-def _forward(
-    query_BTKGd: Array, key_BSKd: Array, value_BSKd: Array, bias_KTGS: Any, mask: Array
-) -> tuple[Array, Any]:
+def _forward(query_BTKGd: Array, segments: tuple[Keys, ...]) -> tuple[Array, Any]:
+    scores = [_scores(query_BTKGd, segment) for segment in segments]
+    peaks = [s.max(axis=-1, keepdims=True) for s in scores]
+    peak = peaks[0]
+    for other in peaks[1:]:
+        peak = jnp.maximum(peak, other)
+    raised = [jnp.exp(s - peak) for s in scores]
+    total_BKTG1 = sum(r.sum(axis=-1, keepdims=True) for r in raised)
+    weights = tuple(r.astype(query_BTKGd.dtype) for r in raised)
+    out_BKTGd = sum(
+        jnp.einsum("bktgs,bskd->bktgd", w, segment.value_BSKd)
+        for w, segment in zip(weights, segments, strict=True)
+    )
+    # Divided here and not in the weights, which are more.
+    out_BKTGd = (out_BKTGd / total_BKTG1).astype(query_BTKGd.dtype)
+    out_BTKGd = out_BKTGd.transpose(0, 2, 1, 3, 4)
+    return out_BTKGd, (query_BTKGd, segments, weights, total_BKTG1, out_BTKGd)
+
+
+def _scores(query_BTKGd: Array, segment: Keys) -> Float[Array, "B K T G S"]:
     # The order of axes is what a batched product yields: batch, left, right.
     scores_BKTGS = jnp.einsum(
         "btkgd,bskd->bktgs",
         query_BTKGd,
-        key_BSKd,
+        segment.key_BSKd,
         preferred_element_type=jnp.float32,
     )
-    if bias_KTGS is not None:
-        scores_BKTGS += bias_KTGS[None].astype(jnp.float32)
-    scores_BKTGS = jnp.where(mask[:, None, :, None, :], scores_BKTGS, _LOWEST)
-    raised_BKTGS = jnp.exp(scores_BKTGS - scores_BKTGS.max(axis=-1, keepdims=True))
-    total = raised_BKTGS.sum(axis=-1, keepdims=True)
-    weights_BKTGS = (raised_BKTGS / total).astype(query_BTKGd.dtype)
-    out = jnp.einsum("bktgs,bskd->btkgd", weights_BKTGS, value_BSKd)
-    return out, (query_BTKGd, key_BSKd, value_BSKd, bias_KTGS, weights_BKTGS)
+    if segment.bias_KTGS is not None:
+        scores_BKTGS += segment.bias_KTGS[None].astype(jnp.float32)
+    return jnp.where(segment.mask[:, None, :, None, :], scores_BKTGS, _LOWEST)
 
 
 def _backward(kept: Any, gradient_BTKGd: Array) -> tuple[Any, ...]:
-    query_BTKGd, key_BSKd, value_BSKd, bias_KTGS, weights_BKTGS = kept
-    to_value = jnp.einsum("bktgs,btkgd->bskd", weights_BKTGS, gradient_BTKGd)
-    to_weights = jnp.einsum(
-        "btkgd,bskd->bktgs",
-        gradient_BTKGd,
-        value_BSKd,
-        preferred_element_type=jnp.float32,
-    )
-    wide = weights_BKTGS.astype(jnp.float32)
-    mean = jnp.sum(wide * to_weights, axis=-1, keepdims=True)
-    to_scores = wide * (to_weights - mean)
-    to_bias = None
-    if bias_KTGS is not None:
-        to_bias = to_scores.sum(axis=0).astype(bias_KTGS.dtype)
-    to_scores = to_scores.astype(query_BTKGd.dtype)
-    to_query = jnp.einsum("bktgs,bskd->btkgd", to_scores, key_BSKd)
-    to_key = jnp.einsum("bktgs,btkgd->bskd", to_scores, query_BTKGd)
-    return to_query, to_key, to_value, to_bias, None
+    query_BTKGd, segments, weights, total_BKTG1, out_BTKGd = kept
+    dtype = query_BTKGd.dtype
+    total_BTKG1 = total_BKTG1.transpose(0, 2, 1, 3, 4)
+    share_BTKGd = gradient_BTKGd.astype(jnp.float32) / total_BTKG1
+    # What the weights' gradients average to, by way of the output: fewer numbers.
+    mean_BTKG1 = products.inner(out_BTKGd.astype(jnp.float32), share_BTKGd)
+    mean_BKTG1 = mean_BTKG1.transpose(0, 2, 1, 3, 4)
+    share_BTKGd = share_BTKGd.astype(dtype)
+    to_query_BTKGd, to_segments = jnp.zeros((), jnp.float32), []
+    for segment, weights_BKTGS in zip(segments, weights, strict=True):
+        to_value_BKdS = jnp.einsum("btkgd,bktgs->bkds", share_BTKGd, weights_BKTGS)
+        to_weights_BKTGS = jnp.einsum(
+            "btkgd,bskd->bktgs",
+            share_BTKGd,
+            segment.value_BSKd,
+            preferred_element_type=jnp.float32,
+        )
+        to_scores_BKTGS = weights_BKTGS.astype(jnp.float32) * (
+            to_weights_BKTGS - mean_BKTG1
+        )
+        to_bias = None
+        if segment.bias_KTGS is not None:
+            to_bias = to_scores_BKTGS.sum(axis=0).astype(segment.bias_KTGS.dtype)
+        to_scores_BKTGS = to_scores_BKTGS.astype(dtype)
+        to_query_BTKGd += jnp.einsum(
+            "bktgs,bskd->btkgd", to_scores_BKTGS, segment.key_BSKd
+        )
+        to_key_BKdS = jnp.einsum("btkgd,bktgs->bkds", query_BTKGd, to_scores_BKTGS)
+        to_key_BSKd, to_value_BSKd = (
+            x.transpose(0, 3, 1, 2) for x in (to_key_BKdS, to_value_BKdS)
+        )
+        to_segments.append(Keys(to_key_BSKd, to_value_BSKd, to_bias, None))
+    return to_query_BTKGd.astype(dtype), tuple(to_segments)
 
 
 _averaged.defvjp(_forward, _backward)

@@ -20,9 +20,10 @@ def _plain(query: Any, key: Any, value: Any, bias: Any, mask: Any) -> jax.Array:
     return jnp.einsum("bktgs,bskd->btkgd", jax.nn.softmax(scores, axis=-1), value)
 
 
+@pytest.mark.parametrize("segments", [1, 2])
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize("shared_rows", [False, True])
-def test_values_and_gradients(has_bias: bool, shared_rows: bool) -> None:
+def test_values_and_gradients(segments: int, has_bias: bool, shared_rows: bool) -> None:
     rng = np.random.default_rng(0)
     shapes = ((2, 5, 3, 2, 4), (2, 6, 3, 4), (2, 6, 3, 4), (3, 5, 2, 6))
     query, key, value, bias = (
@@ -35,8 +36,22 @@ def test_values_and_gradients(has_bias: bool, shared_rows: bool) -> None:
     def total(arguments: Any, attend: Any) -> jax.Array:
         return jnp.sin(attend(*arguments, jnp.asarray(mask)) * 3).sum()
 
+    def attend(query: Any, key: Any, value: Any, bias: Any, mask: Any) -> jax.Array:
+        # The same keys in one segment or in two.
+        ends = [(0, 6)] if segments == 1 else [(0, 2), (2, 6)]
+        parts = tuple(
+            whole_attention.Keys(
+                key[:, a:z],
+                value[:, a:z],
+                None if bias is None else bias[..., a:z],
+                mask[..., a:z],
+            )
+            for a, z in ends
+        )
+        return whole_attention.averaged(query, parts)
+
     wanted = jax.value_and_grad(total)(arguments, _plain)
-    found = jax.value_and_grad(total)(arguments, whole_attention.averaged)
+    found = jax.value_and_grad(total)(arguments, attend)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
     # Without a gradient the values take a path of their own.
@@ -50,7 +65,8 @@ def test_a_query_without_keys_stays_finite() -> None:
     mask = jnp.zeros((1, 1, 2), bool)
 
     def total(query: jax.Array) -> jax.Array:
-        return whole_attention.averaged(query, ones, ones, None, mask).sum()
+        keys = whole_attention.Keys(ones, ones, None, mask)
+        return whole_attention.averaged(query, (keys, keys)).sum()
 
     value, gradient = jax.value_and_grad(total)(jnp.ones((1, 3, 1, 1, 4)))
     assert np.isfinite(float(value))

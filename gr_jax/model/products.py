@@ -68,11 +68,7 @@ def _backward(out: str | None, kept: Any, gradient: Array) -> tuple[Array, Array
     gradient = gradient.astype(x.dtype)
     rows = tuple(range(x.ndim - 1))
     to_x = lax.dot_general(gradient, kernel_DF, (((x.ndim - 1,), (1,)), ((), ())))
-    # XLA's CPU backend transposes the left operand: the narrower one goes there.
-    if x.shape[-1] <= gradient.shape[-1]:
-        to_kernel = lax.dot_general(x, gradient, ((rows, rows), ((), ())))
-    else:
-        to_kernel = lax.dot_general(gradient, x, ((rows, rows), ((), ()))).T
+    to_kernel = lax.dot_general(x, gradient, ((rows, rows), ((), ())))
     return to_x, to_kernel.astype(kernel_DF.dtype)
 
 

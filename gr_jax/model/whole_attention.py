@@ -85,40 +85,50 @@ def _scores(query_BTKGd: Array, segment: Keys) -> Float[Array, "B K T G S"]:
     return jnp.where(segment.mask[:, None, :, None, :], scores_BKTGS, _LOWEST)
 
 
-def _backward(kept: Any, gradient_BTKGd: Array) -> tuple[Any, ...]:
+def _backward(kept: Any, gradient_BTKGd: Array) -> tuple[Array, tuple[Keys, ...]]:
     query_BTKGd, segments, weights, total_BKTG1, out_BTKGd = kept
-    dtype = query_BTKGd.dtype
     total_BTKG1 = total_BKTG1.transpose(0, 2, 1, 3, 4)
     share_BTKGd = gradient_BTKGd.astype(jnp.float32) / total_BTKG1
     # What the weights' gradients average to, by way of the output: fewer numbers.
     mean_BTKG1 = products.inner(out_BTKGd.astype(jnp.float32), share_BTKGd)
     mean_BKTG1 = mean_BTKG1.transpose(0, 2, 1, 3, 4)
-    share_BTKGd = share_BTKGd.astype(dtype)
-    to_query_BTKGd, to_segments = jnp.zeros((), jnp.float32), []
-    for segment, weights_BKTGS in zip(segments, weights, strict=True):
-        to_value_BKdS = jnp.einsum("btkgd,bktgs->bkds", share_BTKGd, weights_BKTGS)
-        to_weights_BKTGS = jnp.einsum(
-            "btkgd,bskd->bktgs",
-            share_BTKGd,
-            segment.value_BSKd,
-            preferred_element_type=jnp.float32,
-        )
-        to_scores_BKTGS = weights_BKTGS.astype(jnp.float32) * (
-            to_weights_BKTGS - mean_BKTG1
-        )
-        to_bias = None
-        if segment.bias_KTGS is not None:
-            to_bias = to_scores_BKTGS.sum(axis=0).astype(segment.bias_KTGS.dtype)
-        to_scores_BKTGS = to_scores_BKTGS.astype(dtype)
-        to_query_BTKGd += jnp.einsum(
-            "bktgs,bskd->btkgd", to_scores_BKTGS, segment.key_BSKd
-        )
-        to_key_BKdS = jnp.einsum("btkgd,bktgs->bkds", query_BTKGd, to_scores_BKTGS)
-        to_key_BSKd, to_value_BSKd = (
-            x.transpose(0, 3, 1, 2) for x in (to_key_BKdS, to_value_BKdS)
-        )
-        to_segments.append(Keys(to_key_BSKd, to_value_BSKd, to_bias, None))
-    return to_query_BTKGd.astype(dtype), tuple(to_segments)
+    share_BTKGd = share_BTKGd.astype(query_BTKGd.dtype)
+    parts = [
+        _segment_backward(query_BTKGd, share_BTKGd, mean_BKTG1, segment, w)
+        for segment, w in zip(segments, weights, strict=True)
+    ]
+    to_query_BKTGd = sum(to_query for to_query, _ in parts)
+    to_query_BTKGd = jnp.asarray(to_query_BKTGd).transpose(0, 2, 1, 3, 4)
+    return to_query_BTKGd, tuple(to_keys for _, to_keys in parts)
+
+
+def _segment_backward(
+    query_BTKGd: Array,
+    share_BTKGd: Array,
+    mean_BKTG1: Array,
+    segment: Keys,
+    weights_BKTGS: Array,
+) -> tuple[Float[Array, "B K T G d"], Keys]:
+    """Gradients of the queries by one segment, and of the segment."""
+    to_value_BKdS = jnp.einsum("btkgd,bktgs->bkds", share_BTKGd, weights_BKTGS)
+    to_weights_BKTGS = jnp.einsum(
+        "btkgd,bskd->bktgs",
+        share_BTKGd,
+        segment.value_BSKd,
+        preferred_element_type=jnp.float32,
+    )
+    to_scores_BKTGS = weights_BKTGS.astype(jnp.float32) * (
+        to_weights_BKTGS - mean_BKTG1
+    )
+    to_bias_KTGS = None
+    if segment.bias_KTGS is not None:
+        to_bias_KTGS = to_scores_BKTGS.sum(axis=0).astype(segment.bias_KTGS.dtype)
+    to_scores_BKTGS = to_scores_BKTGS.astype(query_BTKGd.dtype)
+    to_query_BKTGd = jnp.einsum("bktgs,bskd->bktgd", to_scores_BKTGS, segment.key_BSKd)
+    to_key_BKdS = jnp.einsum("btkgd,bktgs->bkds", query_BTKGd, to_scores_BKTGS)
+    to_key_BSKd = to_key_BKdS.transpose(0, 3, 1, 2)
+    to_value_BSKd = to_value_BKdS.transpose(0, 3, 1, 2)
+    return to_query_BKTGd, Keys(to_key_BSKd, to_value_BSKd, to_bias_KTGS, None)
 
 
 _averaged.defvjp(_forward, _backward)

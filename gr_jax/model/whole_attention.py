@@ -8,6 +8,7 @@ queries and keys, are read in the order in which they lie.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -55,17 +56,19 @@ def _averaged(query_BTKGd: Array, segments: tuple[Keys, ...]) -> Array:
 
 def _forward(query_BTKGd: Array, segments: tuple[Keys, ...]) -> tuple[Array, Any]:
     scores = [_scores(query_BTKGd, segment) for segment in segments]
-    peaks = [s.max(axis=-1, keepdims=True) for s in scores]
-    peak = peaks[0]
-    for other in peaks[1:]:
-        peak = jnp.maximum(peak, other)
+    peak = functools.reduce(
+        jnp.maximum, [s.max(axis=-1, keepdims=True) for s in scores]
+    )
     raised = [jnp.exp(s - peak) for s in scores]
-    total_BKTG1 = sum(r.sum(axis=-1, keepdims=True) for r in raised)
+    total_BKTG1 = functools.reduce(
+        jnp.add, [r.sum(axis=-1, keepdims=True) for r in raised]
+    )
     weights = tuple(r.astype(query_BTKGd.dtype) for r in raised)
-    out_BKTGd = sum(
+    weighted = [
         jnp.einsum("bktgs,bskd->bktgd", w, segment.value_BSKd)
         for w, segment in zip(weights, segments, strict=True)
-    )
+    ]
+    out_BKTGd = functools.reduce(jnp.add, weighted)
     # Divided here and not in the weights, which are more.
     out_BKTGd = (out_BKTGd / total_BKTG1).astype(query_BTKGd.dtype)
     out_BTKGd = out_BKTGd.transpose(0, 2, 1, 3, 4)

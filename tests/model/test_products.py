@@ -56,3 +56,11 @@ def test_rematerialisation_may_keep_the_product() -> None:
     # Forward once, and one for each operand; computed again where nothing is kept.
     assert count(policies.save_only_these_names(products.NAME)) == 3
     assert count(policies.nothing_saveable) == 4
+
+
+def test_inner_sums_products_of_rows_in_full_precision() -> None:
+    rng = np.random.default_rng(0)
+    left, right = rng.normal(size=(2, 2, 3, 40)).astype(np.float32)
+    found = products.inner(jnp.asarray(left), jnp.asarray(right))
+    wanted = (left.astype(np.float64) * right).sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)

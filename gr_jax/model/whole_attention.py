@@ -56,9 +56,9 @@ def _averaged(query_BTKGd: Array, segments: tuple[Keys, ...]) -> Array:
 
 def _forward(query_BTKGd: Array, segments: tuple[Keys, ...]) -> tuple[Array, Any]:
     scores = [_scores(query_BTKGd, segment) for segment in segments]
-    peak = functools.reduce(
-        jnp.maximum, [s.max(axis=-1, keepdims=True) for s in scores]
-    )
+    # A segment may be empty (no source at all); then it has no maximum.
+    peaks = [s.max(axis=-1, keepdims=True) for s in scores if s.shape[-1]]
+    peak = functools.reduce(jnp.maximum, peaks)
     raised = [jnp.exp(s - peak) for s in scores]
     total_BKTG1 = functools.reduce(
         jnp.add, [r.sum(axis=-1, keepdims=True) for r in raised]

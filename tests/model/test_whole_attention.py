@@ -20,7 +20,7 @@ def _plain(query: Any, key: Any, value: Any, bias: Any, mask: Any) -> jax.Array:
     return jnp.einsum("bktgs,bskd->btkgd", jax.nn.softmax(scores, axis=-1), value)
 
 
-@pytest.mark.parametrize("segments", [1, 2])
+@pytest.mark.parametrize("segments", [1, 3])
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize("shared_rows", [False, True])
 def test_values_and_gradients(segments: int, has_bias: bool, shared_rows: bool) -> None:
@@ -37,8 +37,8 @@ def test_values_and_gradients(segments: int, has_bias: bool, shared_rows: bool) 
         return jnp.sin(attend(*arguments, jnp.asarray(mask)) * 3).sum()
 
     def attend(query: Any, key: Any, value: Any, bias: Any, mask: Any) -> jax.Array:
-        # The same keys in one segment or in two.
-        ends = [(0, 6)] if segments == 1 else [(0, 2), (2, 6)]
+        # The same keys in one segment or several, of which the first is empty.
+        ends = [(0, 6)] if segments == 1 else [(0, 0), (0, 2), (2, 6)]
         parts = tuple(
             whole_attention.Keys(
                 key[:, a:z],

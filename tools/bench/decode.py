@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gr_jax.core import allocator
 from tools.bench import decode_table
 
 Row = decode_table.Row
@@ -52,6 +53,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("build/bench/decode.json"))
     parser.add_argument("--on-accelerator", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    allocator.keep_freed_pages()  # as `gr-jax decode` does
     if not args.on_accelerator:
         os.environ["JAX_PLATFORMS"] = "cpu"
         if hasattr(os, "sched_setaffinity"):

@@ -223,7 +223,10 @@ def prompt_rows(args: argparse.Namespace) -> list[Row]:
             )
         name = f"{family}, prompt of 512, 8 queries, prefill, s"
         rows.append(decode_table.row(name, None, found["prefill"], None))
-    return rows
+    found = decode_whole.measure(args.torch_python, max(3, args.rounds // 2), 512)
+    peer = found.get("transformers")
+    name = "T5, prompt of 512, 8x10, whole decode, s"
+    return [*rows, decode_table.row(name, peer, found["ours"], 2.0)]
 
 
 def share_rows(args: argparse.Namespace) -> list[Row]:

@@ -86,8 +86,16 @@ def queries(source: int = SOURCE) -> list[list[int]]:
     return rng.integers(3, _FIRST_CODE, (BATCH, source)).tolist()
 
 
-def measure(torch_python: Path | None, rounds: int) -> dict[str, float]:
-    """Seconds a batch of our decoding, with and without jumps, and of the peer."""
+def measure(
+    torch_python: Path | None, rounds: int, source: int = SOURCE
+) -> dict[str, float]:
+    """Seconds a batch of our decoding, with and without jumps, and of the peer.
+
+    Args:
+      torch_python: Interpreter of the peer; None leaves it out.
+      rounds: Turns that are timed.
+      source: Tokens of each query. The peer keeps their keys once for every beam.
+    """
     import jax
 
     from gr_jax.decode import session
@@ -95,6 +103,7 @@ def measure(torch_python: Path | None, rounds: int) -> dict[str, float]:
     rows = identifiers()
     constraint = constraint_of(rows)
     model, params = model_of(SHAPE)
+    asked = queries(source)
     calls: dict[str, Callable[[], Any]] = {}
     for name, jump in (("ours", None), ("no jump", 0)):
         decoder = session.DecodeSession(
@@ -105,7 +114,7 @@ def measure(torch_python: Path | None, rounds: int) -> dict[str, float]:
             batch=BATCH,
             options=session.Options(jump=jump),
         )
-        calls[name] = lambda d=decoder: [r.logprob_M for r in d.decode(queries())]
+        calls[name] = lambda d=decoder: [r.logprob_M for r in d.decode(asked)]
     if torch_python is None:
         return decode_table.interleaved(calls, rounds)
     with subprocess.Popen(
@@ -118,7 +127,7 @@ def measure(torch_python: Path | None, rounds: int) -> dict[str, float]:
         device = "cpu" if jax.default_backend() == "cpu" else "cuda"
         settings = SHAPE | {"vocabulary": VOCABULARY, "beams": BEAMS, "length": LENGTH}
         settings |= {"device": device}
-        given = {"rows": rows.tolist(), "queries": queries(), "settings": settings}
+        given = {"rows": rows.tolist(), "queries": asked, "settings": settings}
         print(json.dumps(given), file=into, flush=True)
 
         def ask() -> float:

@@ -7,7 +7,6 @@ follows from its config.
 from __future__ import annotations
 
 import dataclasses
-import math
 from functools import partial
 from typing import Any, ClassVar
 
@@ -77,7 +76,8 @@ class Network:
     ) -> kv_cache.Prompt:
         """The source's keys and values."""
         batch, length = source_BS.shape
-        rows = math.gcd(batch, max(1, _TOKENS_CPU // length))
+        most = max(1, _TOKENS_CPU // length)
+        rows = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= most)
         if jax.default_backend() != "cpu" or rows == batch:
             return self._prefilled(params, source_BS)
         # A few queries through all layers at a time: their activations stay in cache.

@@ -54,8 +54,8 @@ def test_values_and_gradients(segments: int, has_bias: bool, shared_rows: bool) 
     found = jax.value_and_grad(total)(arguments, attend)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
-    # Without a gradient the values take a path of their own.
-    value = whole_attention.averaged(*arguments, jnp.asarray(mask))
+    # And without a gradient.
+    value = attend(*arguments, jnp.asarray(mask))
     wanted = _plain(*arguments, jnp.asarray(mask))
     np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-5)
 

@@ -158,7 +158,8 @@ def packed(folder: Path) -> None:
             jax.tree.leaves(gradient), jax.tree.leaves(single), strict=True
         ):
             scale = np.abs(b).max()
-            np.testing.assert_allclose(a / scale, b / scale, atol=1e-5)
+            # Rounding: plain and fused attention differ by 1.3e-5 on the same rows.
+            np.testing.assert_allclose(a / scale, b / scale, atol=3e-5)
         scored = jax.jit(model.score_batch)
         np.testing.assert_allclose(
             scored(params, rows).sum(), scored(params, alone).sum(), rtol=1e-5

@@ -77,9 +77,16 @@ def machine() -> dict[str, str]:
     return {
         "processor": platform.machine(),
         "features": artifacts.content_hash(features),
-        "cores": str(os.cpu_count()),
+        # Those that may be used: XLA cuts its work into as many parts.
+        "cores": str(_cores()),
         **{k: v for k, v in artifacts.versions().items() if k != "gr-jax"},
     }
+
+
+def _cores() -> int | None:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def _update(records: list[dict[str, Any]], tolerance: float) -> None:
